@@ -1,0 +1,39 @@
+# The two commands a user needs are `make up` and `make down`; CONTRIBUTING.md has the rest.
+PYTHON ?= python3.11
+MODEL ?=
+BIN := .venv/bin
+
+.PHONY: up down status env dev repair test lint types lock lock-check
+
+up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
+	@$(BIN)/embedkit up $(MODEL)
+
+down: ## stop everything that `make up` started
+	@if [ -x $(BIN)/embedkit ]; then $(BIN)/embedkit down; else echo "embedkit: nothing was set up here, nothing to stop"; fi
+
+status: env
+	@$(BIN)/embedkit status
+
+env: ## the runtime environment in .venv; TORCH=cpu|cuda12|cuda13 overrides the choice
+	@$(PYTHON) -m env.bootstrap
+
+dev: ## the same with the development tools
+	@$(PYTHON) -m env.bootstrap --dev
+
+repair: ## build .venv anew
+	@$(PYTHON) -m env.bootstrap --repair
+
+test: dev ## every test, those on the real TorchServe included
+	@$(BIN)/pytest
+
+lint: dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: dev
+	@$(BIN)/mypy
+
+lock: dev ## make uv.lock and env/locks/ from pyproject.toml and env/pins.toml
+	@$(BIN)/python -m env.lock
+
+lock-check: dev
+	@$(BIN)/python -m env.lock --check

@@ -1,0 +1,268 @@
+"""Build the environment in .venv from a hashed lock. Standard library only.
+
+    python3.11 -m env.bootstrap          the runtime environment
+    python3.11 -m env.bootstrap --dev    with the development tools too
+    python3.11 -m env.bootstrap --repair from nothing, whatever is there
+
+Takes exactly what the lock says (`pip install --no-deps --require-hashes`), from wherever pip's own settings point.
+A second run finds the stamp of the first and returns at once; a run that was interrupted is repeated.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from env.chooser import Choice, ChoiceError, chosen, load_pins, lock_path
+from env.requirements import packages_of, subset
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BUILD_BACKEND = {"setuptools", "wheel"}
+SOURCE_ONLY = "sentence-transformers"  # 2.2.2 was published without a wheel
+PIP_SAYS = "pip's last lines above say why"
+FREE_BYTES = {"cpu": 3 << 30, "cuda12": 12 << 30, "cuda13": 12 << 30}
+
+
+class SetupError(RuntimeError):
+    """The environment cannot be built; the message says what to do."""
+
+
+def say(text: str) -> None:
+    print(f"embedkit set-up: {text}", flush=True)
+
+
+class Stamps:
+    """What was installed into .venv, so that a second run has nothing to do and an interrupted one goes on.
+
+    `lock`, `dev` and `project` hold digests of what each part was made from; `lock` is written when all packages are
+    in, and while they are not, `building` says which lock they are being taken from.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        place = f"{sys.version_info[:2]}{ROOT}".encode()
+        self.wanted = {
+            "lock": self._digest(place + choice.lock.read_bytes(), choice),
+            "dev": self._digest(place + choice.lock.read_bytes() + lock_path("dev").read_bytes(), choice),
+            "project": self._digest(place + (ROOT / "pyproject.toml").read_bytes(), choice),
+        }
+
+    @staticmethod
+    def _digest(content: bytes, choice: Choice) -> str:
+        return f"{choice.flavour} {hashlib.sha256(content).hexdigest()}\n"
+
+    @staticmethod
+    def file(part: str) -> Path:
+        return VENV / f".embedkit-{part}"
+
+    def current(self, part: str) -> bool:
+        return self.file(part).exists() and self.file(part).read_text() == self.wanted[part]
+
+    def resumable(self) -> bool:
+        """Whether .venv holds a part of this very lock and nothing of another."""
+        building = self.file("building")
+        return building.exists() and building.read_text() == self.wanted["lock"]
+
+    def start(self) -> None:
+        for part in self.wanted:
+            self.file(part).unlink(missing_ok=True)
+        self.file("building").write_text(self.wanted["lock"])
+
+    def done(self, part: str) -> None:
+        self.file(part).write_text(self.wanted[part])
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold a lock file, so that two set-ups of one checkout follow each other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another set-up of this checkout is running (it holds {path}); waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+class Pip:
+    """pip of the environment, taking hashed locks only."""
+
+    def __init__(self, python: Path) -> None:
+        self.python = python
+
+    def run(self, *args: str) -> bool:
+        # A user's PYTHONPATH, PIP_TARGET or PIP_USER would put packages elsewhere; mirrors and proxies stay.
+        elsewhere = (
+            "PYTHONPATH",
+            "PYTHONHOME",
+            "PIP_TARGET",
+            "PIP_USER",
+            "PIP_PREFIX",
+            "PIP_REQUIRE_VIRTUALENV",
+        )
+        clean = {key: value for key, value in os.environ.items() if key not in elsewhere}
+        command = [
+            str(self.python),
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "install",
+            "--no-input",
+            *args,
+        ]
+        return subprocess.run(command, env=clean, check=False).returncode == 0
+
+    def locked(self, entries: str, *args: str) -> bool:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="embedkit-lock-") as handle:
+            handle.write(entries)
+            handle.flush()
+            return self.run("--no-deps", "--require-hashes", "-r", handle.name, *args)
+
+
+def install_torch(pip: Pip, entry: str, choice: Choice) -> None:
+    """torch by itself, because its CPU build may have to come from PyTorch's own index.
+
+    Raises:
+        SetupError: neither pip's settings nor that index offer the pinned build.
+    """
+    say("torch, from where pip's own settings say")
+    if pip.locked(entry, "--only-binary", ":all:"):
+        return
+    if choice.flavour != "cpu":
+        raise SetupError(f"torch could not be installed: {PIP_SAYS}")
+    pin = load_pins()["torch"]["cpu"]
+    say(f"not offered there; asking PyTorch's CPU index, {pin['index']}, for this one package")
+    once = ("--only-binary", ":all:", "--index-url", pin["index"], "--retries", "1", "--timeout", "20")
+    if not pip.locked(entry, *once):
+        raise SetupError(
+            f"torch {pin['version']} (sha256 {pin['sha256'][:12]}…) could be had neither through pip's own settings "
+            f"nor from {pin['index']}. Put that wheel in a folder and name it: PIP_FIND_LINKS=/that/folder make up; "
+            "or take the CUDA build, which also runs without a GPU but is several GB: TORCH=cuda13 make up"
+        )
+
+
+def check_machine(choice: Choice) -> None:
+    """Refuse early what could not end well.
+
+    Raises:
+        SetupError: Python is not 3.11, the disk is too full, or the service runs from the environment to be replaced.
+    """
+    wanted = tuple(int(part) for part in load_pins()["python"]["version"].split("."))
+    if sys.version_info[:2] != wanted:
+        raise SetupError(
+            f"this is Python {sys.version.split()[0]} ({sys.executable}); the locks are for {wanted[0]}.{wanted[1]}: "
+            "install it and name it, for example: make up PYTHON=/usr/bin/python3.11"
+        )
+    free = shutil.disk_usage(ROOT).free
+    if free < FREE_BYTES[choice.flavour]:
+        raise SetupError(
+            f"{free >> 20} MB free below {ROOT}; the {choice.flavour} environment needs "
+            f"{FREE_BYTES[choice.flavour] >> 20} MB"
+        )
+
+
+def serving() -> bool:
+    """Whether a supervisord of this checkout is alive; its programs run from .venv."""
+    try:
+        pid = int((ROOT / "var" / "run" / "supervisord.pid").read_text())
+        return b"supervisord" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
+def create_venv(choice: Choice, stamps: Stamps, *, repair: bool) -> None:
+    """An empty .venv, unless an earlier run left a part of the same lock.
+
+    Raises:
+        SetupError: the service runs from the .venv that would be replaced.
+    """
+    if stamps.resumable() and not repair:
+        say("going on where an earlier run stopped")
+        return
+    if serving():
+        raise SetupError(f"{VENV} has to be built anew and the service runs from it: `make down` first, then again")
+    say(f"creating {VENV}")
+    venv.create(VENV, with_pip=True, clear=True)
+    stamps.start()
+
+
+def install_lock(pip: Pip, choice: Choice) -> None:
+    """Bring .venv to the lock.
+
+    Raises:
+        SetupError: a package cannot be had.
+    """
+    lock = choice.lock.read_text(encoding="utf-8")
+    say(f"{len(packages_of(lock))} packages from {choice.lock.relative_to(ROOT)}")
+    if not pip.locked(subset(lock, BUILD_BACKEND), "--only-binary", ":all:"):
+        raise SetupError(f"the build backend could not be installed: {PIP_SAYS}")
+    install_torch(pip, subset(lock, {"torch"}), choice)
+    rest = subset(lock, set(packages_of(lock)) - BUILD_BACKEND - {"torch"})
+    source = ("--only-binary", ":all:", "--no-binary", SOURCE_ONLY, "--no-build-isolation")
+    if not pip.locked(rest, *source):
+        raise SetupError(f"pip stopped before the lock was installed: {PIP_SAYS}, then run this again")
+
+
+def build(choice: Choice, *, dev: bool, repair: bool) -> None:
+    """Do what is left to do for this choice.
+
+    Raises:
+        SetupError: see the steps.
+    """
+    stamps = Stamps(choice)
+    parts = ["lock", "project", *(["dev"] if dev else [])]
+    missing = parts if repair else [part for part in parts if not stamps.current(part)]
+    if not missing:
+        return
+    started = time.monotonic()
+    say(f"the {choice.flavour} environment, because {choice.reason}")
+    check_machine(choice)
+    pip = Pip(VENV / "bin" / "python")
+    if "lock" in missing:
+        create_venv(choice, stamps, repair=repair)
+        install_lock(pip, choice)
+        stamps.done("lock")
+    if not stamps.current("project"):
+        if not pip.run("--no-deps", "--no-build-isolation", "--quiet", "--editable", str(ROOT)):
+            raise SetupError(f"the project itself could not be installed: {PIP_SAYS}")
+        stamps.done("project")
+    if dev and not stamps.current("dev"):
+        say("development tools from env/locks/dev.txt")
+        if not pip.locked(lock_path("dev").read_text(encoding="utf-8"), "--only-binary", ":all:"):
+            raise SetupError(f"the development tools could not be installed: {PIP_SAYS}")
+        stamps.done("dev")
+    say(f"ready in {time.monotonic() - started:.0f} s: {VENV}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dev", action="store_true", help="install the development tools too")
+    parser.add_argument("--repair", action="store_true", help="build the environment anew")
+    wanted = parser.parse_args()
+    try:
+        with only_one(ROOT / "var" / "set-up.lock"):
+            build(chosen(), dev=wanted.dev, repair=wanted.repair)
+    except (ChoiceError, SetupError) as error:
+        print(f"embedkit set-up: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"embedkit set-up: {error.filename or VENV}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nembedkit set-up: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

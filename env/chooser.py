@@ -1,0 +1,92 @@
+"""Choose the lock for this machine. Standard library only: this runs before there is an environment."""
+
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENV_DIR = Path(__file__).resolve().parent
+FLAVOURS = ("cpu", "cuda12", "cuda13")
+
+
+class ChoiceError(ValueError):
+    """TORCH names no lock."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A lock and the sentence that says why it was taken."""
+
+    flavour: str
+    reason: str
+
+    @property
+    def lock(self) -> Path:
+        return lock_path(self.flavour)
+
+
+def lock_path(flavour: str) -> Path:
+    """The hashed lock of one flavour, or of the development tools (`dev`)."""
+    return ENV_DIR / "locks" / f"{flavour}.txt"
+
+
+def load_pins() -> dict[str, Any]:
+    """env/pins.toml."""
+    return tomllib.loads((ENV_DIR / "pins.toml").read_text(encoding="utf-8"))
+
+
+def driver_version(proc: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """The NVIDIA kernel driver's version, such as "580.65.06"; None where there is no driver."""
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", proc.read_text(encoding="utf-8"))
+        if found:
+            return found.group(1)
+    except OSError:
+        pass
+    try:  # in a container /proc may show nothing while nvidia-smi is mounted
+        asked = subprocess.run(
+            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.match(r"\s*(\d+\.\d+(?:\.\d+)?)", asked.stdout)
+    return found.group(1) if found else None
+
+
+def choose(driver: str | None, override: str | None, pins: Mapping[str, Any]) -> Choice:
+    """The lock for a machine with this driver.
+
+    Raises:
+        ChoiceError: `override` is not one of FLAVOURS.
+    """
+    seen = f"NVIDIA driver {driver}" if driver else "no NVIDIA driver"
+    if override:
+        if override not in FLAVOURS:
+            raise ChoiceError(f"TORCH={override!r} names no lock: use one of {', '.join(FLAVOURS)}")
+        return Choice(override, f"TORCH={override} says so ({seen} found)")
+    if driver is None:
+        return Choice("cpu", f"{seen} found")
+    branch = int(driver.split(".")[0])
+    for flavour in ("cuda13", "cuda12"):
+        oldest = pins["torch"][flavour]["driver"]
+        if branch >= oldest:
+            return Choice(flavour, f"{seen} found, {flavour} needs {oldest} or newer")
+    return Choice("cpu", f"{seen} found, too old for any CUDA build here (cuda12 needs {oldest}): update it")
+
+
+def chosen() -> Choice:
+    """The lock for this machine, as every door chooses it: by the driver, or by TORCH in the environment."""
+    return choose(driver_version(), os.environ.get("TORCH") or None, load_pins())
+
+
+if __name__ == "__main__":
+    choice = chosen()
+    print(f"{choice.flavour}\t{choice.reason}")

@@ -1,0 +1,15 @@
+"""Read a hashed lock. Standard library only: the set-up script needs it before there is an environment."""
+
+import re
+
+_ENTRY = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+).*\n(?:    .*\n?)*", re.MULTILINE)
+
+
+def packages_of(lock: str) -> dict[str, str]:
+    """Package name → pinned version, from a lock's text."""
+    return {entry["name"]: entry["version"] for entry in _ENTRY.finditer(lock)}
+
+
+def subset(lock: str, names: set[str]) -> str:
+    """The lock's entries for these packages, hashes included."""
+    return "".join(entry.group(0) for entry in _ENTRY.finditer(lock) if entry["name"] in names)

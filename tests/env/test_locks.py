@@ -1,0 +1,102 @@
+"""The hashed locks: what they hold, how they are made, and that drift is seen."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from env.chooser import FLAVOURS, load_pins, lock_path
+from env.lock import ROOT, LockError, torch_cuda_dependencies, with_cpu_torch
+from env.requirements import packages_of, subset
+
+
+def lock_of(flavour: str) -> str:
+    return lock_path(flavour).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("flavour", [*FLAVOURS, "dev"])
+def test_every_package_is_pinned_by_hash(flavour: str) -> None:
+    """Each entry has an exact version and at least one sha256: pip takes nothing else."""
+    entries = re.split(r"\n(?=\S)", lock_of(flavour).strip())
+    entries = [entry for entry in entries if not entry.startswith("#")]
+    assert entries
+    for entry in entries:
+        assert re.match(r"[A-Za-z0-9._-]+==\S+", entry), entry
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_the_cpu_lock_takes_the_cpu_build_alone() -> None:
+    """torch is the +cpu build with one hash, and nothing that only CUDA builds need, nor torchvision, is there."""
+    lock = lock_of("cpu")
+    pin = load_pins()["torch"]["cpu"]
+    assert packages_of(lock)["torch"] == pin["version"]
+    assert re.findall(r"sha256:(\w+)", subset(lock, {"torch"})) == [pin["sha256"]]
+    only_cuda = [name for name in packages_of(lock) if re.match(r"(nvidia-(?!ml-py)|cuda-|triton|torchvision)", name)]
+    assert only_cuda == []
+
+
+@pytest.mark.parametrize("flavour", ["cuda12", "cuda13"])
+def test_the_cuda_locks_are_complete(flavour: str) -> None:
+    """A CUDA lock has torch, its NVIDIA packages and torchvision, so that it installs with resolution on as well."""
+    names = packages_of(lock_of(flavour))
+    assert {"torch", "torchvision", "triton"} <= set(names)
+    assert any(name.startswith("nvidia-cudnn") for name in names)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_locks_hold_the_pins_of_pyproject(flavour: str) -> None:
+    """Every exact pin of pyproject.toml stands in each lock with that version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = packages_of(lock_of(flavour))
+    for requirement in project["dependencies"]:
+        name, _, version = requirement.partition("==")
+        assert locked[name] == version
+
+
+def test_no_lock_names_a_folder() -> None:
+    """Locks come from the package index alone: no path of any machine is in them."""
+    for text in (*(lock_of(flavour) for flavour in (*FLAVOURS, "dev")), (ROOT / "uv.lock").read_text()):
+        assert "file://" not in text
+        assert "find-links" not in text
+
+
+def test_torchs_cuda_needs_are_read_from_the_lock() -> None:
+    """What is pruned for the CPU is torch's own CUDA needs, not nvidia-ml-py, which reads the driver."""
+    needs = torch_cuda_dependencies((ROOT / "uv.lock").read_text())
+    assert "triton" in needs
+    assert "nvidia-ml-py" not in needs
+    assert "sympy" not in needs
+
+
+def test_another_torch_release_needs_another_cpu_pin() -> None:
+    """A torch release raised in pyproject.toml and forgotten in pins.toml is an error that names both files."""
+    exported = "torch==2.14.0 \\\n    --hash=sha256:aa\nzzz==1 \\\n    --hash=sha256:bb\n"
+    with pytest.raises(LockError, match=r"pins\.toml pins torch 2\.13\.0\+cpu, pyproject\.toml torch 2\.14\.0"):
+        with_cpu_torch(exported, "2.13.0+cpu", "00")
+    made = with_cpu_torch(exported, "2.14.0+cpu", "00")
+    assert made == "torch==2.14.0+cpu \\\n    --hash=sha256:00\nzzz==1 \\\n    --hash=sha256:bb\n"
+
+
+def test_drift_fails_and_names_the_file(tmp_path: Path) -> None:
+    """A lock that was edited by hand fails `make lock-check` by name; the untouched tree passes."""
+    for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "env" / "locks").mkdir(parents=True)
+    for file in (ROOT / "env").rglob("*"):
+        if file.suffix in {".py", ".toml", ".txt"}:
+            (tmp_path / file.relative_to(ROOT)).write_bytes(file.read_bytes())
+
+    def check() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "env.lock", "--check"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert check().returncode == 0
+    cpu = tmp_path / "env" / "locks" / "cpu.txt"
+    cpu.write_text(cpu.read_text().replace("huggingface-hub==0.25.2", "huggingface-hub==0.26.0"))
+    drifted = check()
+    assert drifted.returncode == 1
+    assert "env/locks/cpu.txt" in drifted.stderr
+    assert "cuda12" not in drifted.stderr
