@@ -1,0 +1,241 @@
+"""What every handler of this kit does: TorchServe's initialize → preprocess → inference → postprocess.
+
+All requests of a batch are tokenized and computed together; each gets its own answer or its own error. What
+TorchServe does with an exception (a 503 for the whole batch) is therefore never left to it.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import orjson
+
+from . import encoding
+from .body import decode_body, request_headers
+from .card import CARD_NAME, ServingCard
+from .devices import choose, look
+from .engine import Engine, load_engine
+from .errors import InternalError, RequestError
+from .failures import as_request_error, free_cached_memory, is_out_of_memory, leave_worker_on_cuda_error
+from .items import Item
+from .loading import LoadedModel
+from .protocol import Limits, parse_request
+from .quiet import silence_server_lines
+from .routes import route
+from .telemetry import Telemetry, WorkerFacts, telemetry_folder
+from .tokenizing import check_tokens
+
+log = logging.getLogger("embedkit")
+
+_JSON = "application/json"
+
+
+class EmbeddingHandler:
+    """Serves one sentence-transformers folder; subclasses say what they ask of it.
+
+    `context` is TorchServe's ts.context.Context throughout.
+    """
+
+    # Used where the serving card has no prompt of that name.
+    default_prompts: ClassVar[Mapping[str, str]] = {}
+
+    card: ServingCard
+    engine: Engine
+    facts: WorkerFacts
+
+    def check_model(self, model: LoadedModel) -> None:
+        """Raises LoadError for a folder that this handler does not serve."""
+
+    def initialize(self, context: Any) -> None:
+        """Loads the unpacked archive in `model_dir`, computes once, and says on what.
+
+        Raises CardError, DeviceError or LoadError with what to do; the worker ends with that.
+        """
+        silence_server_lines()
+        started = time.monotonic()
+        folder = Path(context.system_properties["model_dir"])
+        try:
+            self.card = card = ServingCard.read(folder / CARD_NAME)
+            choice = choose(card.device, card.dtype, context.system_properties.get("gpu_id"), look(card.device))
+            self.engine = load_engine(card, folder, choice, check=self.check_model)
+            self.engine.warm_up()
+        except Exception as error:
+            leave_worker_on_cuda_error(error)
+            log.error("embedkit: cannot serve %s: %s", context.model_name, error)  # noqa: TRY400 - the worker logs the traceback
+            raise
+        self.model_name = str(context.model_name or card.model)
+        self._limits = Limits(
+            max_texts=card.max_texts,
+            max_chars=card.max_chars,
+            dimensions=self.engine.dimensions,
+            vocabulary=self.engine.vocabulary,
+            models=tuple(dict.fromkeys((self.model_name, f"{self.model_name}/{card.version}", card.model))),
+            prompts={**self.default_prompts, **card.prompts},
+        )
+        self.facts = WorkerFacts(
+            pid=os.getpid(),
+            model=self.model_name,
+            version=card.version,
+            device=choice.device,
+            device_name=choice.name,
+            dtype=card.dtype,
+            fingerprint=card.fingerprint,
+            loaded_at=time.time(),
+            dimensions=self.engine.dimensions,
+            max_tokens=self.engine.max_tokens,
+            reason=choice.reason,
+        )
+        self._telemetry = Telemetry(self.facts, telemetry_folder())
+        log.info(
+            "embedkit: %s on %s (%s): %s; %d dimensions, %d tokens, loaded in %.1f s",
+            *(card.fingerprint, choice.device, choice.name, choice.reason),
+            *(self.engine.dimensions, self.engine.max_tokens, time.monotonic() - started),
+        )
+
+    def handle(self, data: Sequence[object], context: Any) -> list[bytes]:
+        """The answers to one batch, in order; status and headers go into the context."""
+        started = time.monotonic()
+        items = self.preprocess(data, context)
+        self.inference(items)
+        answers = self.postprocess(items, context)
+        if any(item.vectors is not None for item in items):
+            self._telemetry.answered(time.monotonic() - started)
+        return answers
+
+    def preprocess(self, data: Sequence[object], context: Any) -> list[Item]:
+        """TorchServe's rows → checked requests with their tokens, or errors."""
+        with self._telemetry.stage("decode"):
+            items = [self._read(index, row, context) for index, row in enumerate(data)]
+        if wanted := [item for item in items if item.is_open]:
+            with self._telemetry.stage("tokenize"):
+                _together_or_apart(wanted, self._tokenize)
+        return items
+
+    def inference(self, items: Sequence[Item]) -> None:
+        """One computation for all the requests that got here."""
+        wanted = [item for item in items if item.is_open]
+        if not wanted:
+            return
+        with self._telemetry.stage("forward"):
+            _together_or_apart(wanted, self._embed)
+        computed = [tokens for item in wanted if item.vectors is not None for tokens in item.tokens]
+        self._telemetry.batch(
+            texts=len(computed),
+            tokens=sum(len(tokens.ids) for tokens in computed),
+            truncated=sum(tokens.truncated for tokens in computed),
+        )
+
+    def postprocess(self, items: Sequence[Item], context: Any) -> list[bytes]:
+        """Vectors and errors → each request's body, status and headers."""
+        with self._telemetry.stage("encode"):
+            for item in items:
+                if item.is_open:
+                    _contained(item, self._encode)
+        for index, item in enumerate(items):
+            context.set_response_content_type(index, _JSON)
+            context.set_response_header(index, "X-Embedkit-Fingerprint", self.card.fingerprint)
+            if item.error is not None:
+                context.set_response_status(item.error.status, item.error.phrase, index)
+        return [item.body if item.error is None and item.body is not None else _error_body(item) for item in items]
+
+    def _read(self, index: int, row: object, context: Any) -> Item:
+        def read(item: Item) -> None:
+            headers = request_headers(context.get_all_request_header(index))
+            match route(headers):
+                case "describe":
+                    item.body = orjson.dumps(self.facts)
+                case "models":
+                    item.body = self._model_list()
+                case "embeddings":
+                    value = decode_body(row, headers, max_bytes=self.card.max_body_bytes)
+                    item.request = request = parse_request(value, self._limits)
+                    encoding.refuse_oversized(
+                        len(request),
+                        request.dimensions or self.engine.dimensions,
+                        request.encoding_format,
+                        max_bytes=self.card.max_answer_bytes,
+                    )
+
+        item = Item()
+        _contained(item, read)
+        return item
+
+    def _tokenize(self, items: Sequence[Item]) -> None:
+        requests = [item.request for item in items if item.request is not None]
+        tokenizer = self.engine.tokenizer
+        of_texts = iter(tokenizer.encode_texts([text for request in requests for text in request.texts]))
+        for item, request in zip(items, requests, strict=True):
+            item.tokens = [*islice(of_texts, len(request.texts)), *tokenizer.encode_ids(request.token_ids)]
+            try:
+                check_tokens(item.tokens, limit=tokenizer.max_tokens, truncate=request.truncate)
+            except RequestError as error:
+                item.error = error
+
+    def _embed(self, items: Sequence[Item]) -> None:
+        vectors = self.engine.embed([tokens for item in items for tokens in item.tokens])
+        sound = np.isfinite(vectors)
+        start = 0
+        for item in items:
+            end = start + len(item.tokens)
+            if sound[start:end].all():
+                item.vectors = vectors[start:end]
+            else:
+                log.error("embedkit: a vector is not finite in %s; float32 would tell more", self.card.dtype)
+                item.error = InternalError()
+            start = end
+
+    def _encode(self, item: Item) -> None:
+        assert item.request is not None
+        assert item.vectors is not None
+        item.body = encoding.answer(
+            encoding.cut(item.vectors, item.request.dimensions),
+            item.request.encoding_format,
+            model=self.model_name,
+            tokens=sum(len(tokens.ids) for tokens in item.tokens),
+            max_bytes=self.card.max_answer_bytes,
+        )
+
+    def _model_list(self) -> bytes:
+        model = {
+            "id": self.model_name,
+            "object": "model",
+            "created": int(self.facts.loaded_at),
+            "owned_by": "embedkit",
+        }
+        return orjson.dumps({"object": "list", "data": [model]})
+
+
+def _contained(item: Item, step: Callable[[Item], None], *, traceback: bool = True) -> None:
+    """Runs one item's step; whatever happens in it becomes this item's error."""
+    try:
+        step(item)
+    except RequestError as error:
+        item.error = error
+    except Exception as error:
+        leave_worker_on_cuda_error(error)
+        log.exception("embedkit: a request failed", exc_info=traceback)
+        item.error = as_request_error(error)
+
+
+def _together_or_apart(items: Sequence[Item], compute: Callable[[Sequence[Item]], None]) -> None:
+    """Computes all at once; where that fails, one by one, so that only the guilty request gets an error."""
+    try:
+        compute(items)
+        return
+    except Exception as error:
+        leave_worker_on_cuda_error(error)
+        log.error("embedkit: a batch of %d failed; its requests are tried one by one", len(items), exc_info=True)
+        out_of_memory = is_out_of_memory(error)
+    for item in items:
+        if out_of_memory:
+            free_cached_memory()
+        _contained(item, lambda alone: compute([alone]), traceback=False)
+
+
+def _error_body(item: Item) -> bytes:
+    return (item.error or InternalError()).body()

@@ -1,0 +1,24 @@
+"""One request on its way through a batch."""
+
+from dataclasses import dataclass, field
+
+from .encoding import Vectors
+from .errors import RequestError
+from .protocol import EmbeddingRequest
+from .tokenizing import Tokens
+
+
+@dataclass(slots=True)
+class Item:
+    """Filled stage by stage; an `error`, or a ready `body`, ends its way, and its neighbours go on."""
+
+    request: EmbeddingRequest | None = None
+    tokens: list[Tokens] = field(default_factory=list)
+    vectors: Vectors | None = None
+    body: bytes | None = None
+    error: RequestError | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still has to be computed."""
+        return self.error is None and self.body is None

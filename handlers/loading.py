@@ -1,0 +1,181 @@
+"""A sentence-transformers folder → its modules, ready to compute on one device.
+
+Loaded by sentence-transformers 2.2.2. The folder is data, and is kept to it: only its own module classes,
+weights without pickled code (safetensors, or torch's weights-only reading), nothing from the network.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from .card import Dtype
+
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
+_ALLOWED_MODULES = "sentence_transformers.models."
+_ALLOWED_ACTIVATIONS = "torch.nn.modules."
+
+
+class LoadError(Exception):
+    """A model that cannot be served; the message names the file or setting and the next step.
+
+    Not a RuntimeError: TorchServe takes any of those that mentions CUDA for a lack of memory.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """`transformer` first, then the other `modules` in order; see the attributes' names for the limits.
+
+    `position_limit` is how many tokens the position embeddings carry, None where they do not say;
+    `own_limit` is what the folder itself asks for.
+    """
+
+    transformer: Any
+    modules: tuple[Any, ...]
+    tokenizer: Any
+    dimensions: int
+    vocabulary: int
+    own_limit: int | None
+    position_limit: int | None
+    lower_case: bool
+    pad_token_id: int
+
+    @property
+    def attention(self) -> str:
+        """The attention the transformer computes with: "sdpa", "eager", …"""
+        config = self.transformer.auto_model.config
+        if getattr(config, "position_embedding_type", "absolute") != "absolute":
+            return "eager"  # whatever was chosen: transformers falls back to it in the forward pass
+        return str(getattr(config, "_attn_implementation", "unknown"))
+
+    @property
+    def pooling(self) -> str:
+        """How token vectors become one: "cls", "mean", … or "" without a pooling module."""
+        for module in self.modules:
+            if hasattr(module, "get_pooling_mode_str"):
+                return str(module.get_pooling_mode_str())
+        return ""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens a text may have, special tokens included: the smaller of the two limits."""
+        limits = [limit for limit in (self.own_limit, self.position_limit) if limit is not None]
+        return min(limits) if limits else None
+
+
+def load(folder: Path, *, device: str, dtype: Dtype) -> LoadedModel:
+    """The folder's model on `device`, its transformer in `dtype`, everything behind it in float32.
+
+    Raises LoadError for a folder that is not complete, not trusted or not served by this kit.
+    """
+    check_folder(folder)
+    import torch
+
+    _keep_float32_exact(torch)
+    model = _load_quietly(folder)
+    transformer, *others = model._modules.values()
+    if not hasattr(transformer, "auto_model"):
+        raise LoadError(f"{folder}: the first module is a {type(transformer).__name__}; a Transformer is needed")
+    if not getattr(transformer.tokenizer, "is_fast", False):
+        raise LoadError(f"{folder}: it has no fast tokenizer (tokenizer.json), and none could be made from its files")
+    if not any(hasattr(module, "get_pooling_mode_str") for module in others):
+        raise LoadError(f"{folder / 'modules.json'}: no Pooling module makes one vector of a text's tokens")
+    transformer.auto_model.to(device=torch.device(device), dtype=getattr(torch, dtype))
+    for module in others:
+        module.to(device)
+    model.eval()
+    model.requires_grad_(False)
+    dimensions = model.get_sentence_embedding_dimension() or transformer.get_word_embedding_dimension()
+    return LoadedModel(
+        transformer=transformer,
+        modules=tuple(others),
+        tokenizer=transformer.tokenizer,
+        dimensions=int(dimensions),
+        vocabulary=int(transformer.auto_model.get_input_embeddings().num_embeddings),
+        own_limit=transformer.max_seq_length,
+        position_limit=_position_limit(transformer.auto_model),
+        lower_case=bool(transformer.do_lower_case),
+        pad_token_id=transformer.tokenizer.pad_token_id or 0,
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """Raises LoadError where the folder would run code of its own choosing, or has no modules.json."""
+    modules = _read_json(folder / "modules.json")
+    if not isinstance(modules, list) or not modules or not all(isinstance(module, dict) for module in modules):
+        raise LoadError(f"{folder / 'modules.json'}: a list of modules is expected")
+    for module in modules:
+        kind, path = str(module.get("type")), folder / str(module.get("path", ""))
+        if not kind.startswith(_ALLOWED_MODULES):
+            raise LoadError(f"{folder / 'modules.json'}: type {kind!r} is not one of {_ALLOWED_MODULES}*")
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise LoadError(f"{folder / 'modules.json'}: path {module.get('path')!r} leads out of the folder")
+        if kind.endswith(".Dense"):
+            activation = str(_read_json(path / "config.json").get("activation_function"))
+            if not activation.startswith(_ALLOWED_ACTIVATIONS):
+                raise LoadError(f"{path / 'config.json'}: activation_function {activation!r} is not one of torch.nn's")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise LoadError(f"{path}: {error.strerror or error}; is this a sentence-transformers folder?") from error
+    except orjson.JSONDecodeError as error:
+        raise LoadError(f"{path}: not JSON ({error}); fetch the model again") from error
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    # Read when huggingface_hub is first imported; an archive holds all it needs.
+    before = {name: os.environ.get(name) for name in _OFFLINE}
+    os.environ.update(dict.fromkeys(_OFFLINE, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _keep_float32_exact(torch: Any) -> None:
+    # TF32 keeps 10 of float32's 23 mantissa bits; nobody who chose float32 asked for that.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def _load_quietly(folder: Path) -> Any:
+    with warnings.catch_warnings(), _offline():
+        # Deprecations inside the pinned libraries: known, and nothing an operator can act on.
+        warnings.simplefilter("ignore")
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+        try:
+            return SentenceTransformer(str(folder), device="cpu")
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise LoadError(f"{folder}: sentence-transformers cannot load it: {error}") from error
+
+
+def _position_limit(auto_model: Any) -> int | None:
+    positions = getattr(getattr(auto_model, "embeddings", None), "position_embeddings", None)
+    if positions is None or not hasattr(positions, "num_embeddings"):
+        return None
+    # RoBERTa and its kin count positions from behind the padding index.
+    reserved = 0 if positions.padding_idx is None else positions.padding_idx + 1
+    return int(positions.num_embeddings) - reserved

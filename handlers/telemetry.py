@@ -1,0 +1,159 @@
+"""What a worker tells the outside: a file about itself, and metrics of each stage.
+
+Both lie in the folder that EMBEDKIT_TELEMETRY_DIR names; without it nothing is written. Metrics are
+prometheus_client's multiprocess files, read by the exporter in another process: about a microsecond an
+observation, no thread, no port. Nothing here may fail a request or a load: a full disk costs the metrics.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+log = logging.getLogger("embedkit")
+
+FOLDER_VARIABLE = "EMBEDKIT_TELEMETRY_DIR"
+Stage = Literal["decode", "tokenize", "forward", "encode"]
+STAGES: tuple[Stage, ...] = ("decode", "tokenize", "forward", "encode")
+
+# From 15 µs to 15 s by a factor of 1.5, as text-embeddings-inference has them.
+_SECONDS = [15e-6 * 1.5**step for step in range(35)]
+_COUNTS = [2.0**step for step in range(17)]
+# The metric files are memory maps: room that is missing on the disk would be met as a SIGBUS.
+_FILE_BYTES = 256 * 1024
+_FILES = ("histogram", "counter", "gauge_mostrecent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFacts:
+    """What `worker-<pid>.json` says; `device` as torch spells it, `loaded_at` in Unix seconds."""
+
+    pid: int
+    model: str
+    version: str
+    device: str
+    device_name: str
+    dtype: str
+    fingerprint: str
+    loaded_at: float
+    dimensions: int
+    max_tokens: int
+    reason: str
+
+
+class Telemetry:
+    """A worker's measurements; every method does nothing where telemetry is off or has failed."""
+
+    def __init__(self, facts: WorkerFacts, folder: Path | None) -> None:
+        self._metrics: _Metrics | None = None
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_atomically(folder / f"worker-{facts.pid}.json", orjson.dumps(facts))
+            self._metrics = _Metrics(folder, facts)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the model serves without metrics
+            log.warning("embedkit: no telemetry in %s: %s", folder, error)
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """Measures the block as one stage of one batch."""
+        start = time.perf_counter()
+        yield
+        self._record(lambda metrics: metrics.stages[stage](time.perf_counter() - start))
+
+    def batch(self, *, texts: int, tokens: int, truncated: int) -> None:
+        """One computed batch: its texts, its real tokens, and how many of the texts were cut."""
+        if texts:
+            self._record(lambda metrics: metrics.batch(texts, tokens, truncated))
+
+    def answered(self, seconds: float) -> None:
+        """A batch with at least one vector in it was answered, `seconds` after it came."""
+        self._record(lambda metrics: metrics.answered(seconds))
+
+    def _record(self, observe: "Callable[[_Metrics], None]") -> None:
+        if self._metrics is None:
+            return
+        try:
+            observe(self._metrics)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._metrics = None
+            log.warning("embedkit: telemetry is off from here: %s", error)
+
+
+def telemetry_folder() -> Path | None:
+    """The folder the environment names, None where telemetry is off."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named) if named else None
+
+
+class _Metrics:
+    """The metric children of one model on one device, looked up once."""
+
+    def __init__(self, folder: Path, facts: WorkerFacts) -> None:
+        # prometheus_client reads the variable when it is first imported.
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(folder))
+        from prometheus_client import Counter, Gauge, Histogram
+
+        multiprocess_folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        for kind in _FILES:
+            _reserve(multiprocess_folder / f"{kind}_{facts.pid}.db", _FILE_BYTES)
+        by_model = {"model": facts.model}
+
+        def counter(name: str, text: str) -> Any:
+            return Counter(name, text, ["model"], registry=None).labels(**by_model).inc
+
+        def gauge(name: str, text: str) -> Any:
+            # Of several workers, the one that answered last counts.
+            mode: Any = "mostrecent"
+            return Gauge(name, text, ["model"], registry=None, multiprocess_mode=mode).labels(**by_model).set
+
+        def histogram(name: str, text: str) -> Any:
+            return Histogram(name, text, ["model"], registry=None, buckets=_COUNTS).labels(**by_model).observe
+
+        seconds = Histogram(
+            "embedding_stage_duration_seconds",
+            "Time a worker spends on one stage of one batch.",
+            ["model", "device", "stage"],
+            registry=None,
+            buckets=_SECONDS,
+        )
+        self.stages = {
+            stage: seconds.labels(model=facts.model, device=facts.device, stage=stage).observe for stage in STAGES
+        }
+        self._batch_texts = histogram("embedding_batch_texts", "Texts computed together in one batch.")
+        self._batch_tokens = histogram("embedding_batch_tokens", "Real tokens computed together in one batch.")
+        self._texts = counter("embedding_texts_total", "Texts embedded.")
+        self._tokens = counter("embedding_tokens_total", "Tokens computed, without padding.")
+        self._truncated = counter("embedding_truncated_texts_total", "Texts cut to the model's limit.")
+        self._last_at = gauge("embedding_last_answer_timestamp_seconds", "When the last vector was answered.")
+        self._last_took = gauge("embedding_last_answer_latency_seconds", "Time the last answered batch took.")
+
+    def batch(self, texts: int, tokens: int, truncated: int) -> None:
+        self._batch_texts(texts)
+        self._batch_tokens(tokens)
+        self._texts(texts)
+        self._tokens(tokens)
+        if truncated:
+            self._truncated(truncated)
+
+    def answered(self, seconds: float) -> None:
+        self._last_at(time.time())
+        self._last_took(seconds)
+
+
+def _reserve(path: Path, size: int) -> None:
+    with path.open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(content)
+    beside.replace(path)
