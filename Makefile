@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 MODEL ?=
 BIN := .venv/bin
 
-.PHONY: up down status env dev repair test lint types lock lock-check
+.PHONY: up down status env dev repair test lint types lock lock-check docs
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -31,6 +31,9 @@ lint: dev
 
 types: dev
 	@$(BIN)/mypy
+
+docs: dev ## write the reference pages under docs/
+	@$(BIN)/python -m ops.reference
 
 lock: dev ## make uv.lock and env/locks/ from pyproject.toml and env/pins.toml
 	@$(BIN)/python -m env.lock

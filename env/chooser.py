@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ENV_DIR = Path(__file__).resolve().parent
+STAMP = ".embedkit-lock"  # in an environment: the flavour and a digest of what it was made from
 FLAVOURS = ("cpu", "cuda12", "cuda13")
 
 
@@ -85,6 +87,19 @@ def choose(driver: str | None, override: str | None, pins: Mapping[str, Any]) ->
 def chosen() -> Choice:
     """The lock for this machine, as every door chooses it: by the driver, or by TORCH in the environment."""
     return choose(driver_version(), os.environ.get("TORCH") or None, load_pins())
+
+
+def installed() -> Choice:
+    """The lock that this interpreter's environment was made from, as its set-up stamped it; else the one to choose.
+
+    Raises:
+        ChoiceError: see choose.
+    """
+    try:
+        flavour = (Path(sys.prefix) / STAMP).read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError):
+        return chosen()
+    return Choice(flavour, "the environment was made from it")
 
 
 if __name__ == "__main__":

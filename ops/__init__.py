@@ -1,0 +1,1 @@
+"""Running the service: settings, supervision, TorchServe's configuration, and the `embedkit` command."""

@@ -1,0 +1,272 @@
+"""The `embedkit` command: arguments in, tables or JSON out, exit status 0 only on success."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from archives.errors import ArchivesError
+from env.jdk import JdkError
+from ops.console import Reporter, err, out, print_json, table
+from ops.errors import OpsError
+from ops.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="embedkit",
+    help="Serve Hugging Face embedding models with TorchServe, under supervision.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Model = Annotated[str, typer.Argument(help="a model of archives/models.toml")]
+STARTED = ("embedkit status", "embedkit embed 'How are vectors made?'", "supervisorctl status")
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Turn what a user can cause into a message and exit status 1."""
+    try:
+        yield
+    except (OpsError, ArchivesError, JdkError) as error:
+        err.print(f"[red]embedkit:[/red] {_plain(str(error))}")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        err.print("embedkit: interrupted")
+        raise typer.Exit(130) from None
+    except OSError as error:
+        err.print(f"[red]embedkit:[/red] {_plain(f'{error.filename or error}: {error.strerror}')}")
+        raise typer.Exit(1) from error
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@app.command()
+def up(
+    model: Annotated[list[str] | None, typer.Argument(help="models to add to what is served")] = None,
+    host: Annotated[str | None, typer.Option(help="address that inference listens on")] = None,
+    inference_port: Annotated[int | None, typer.Option(help="port of the inference API")] = None,
+    json: Json = False,
+) -> None:
+    """Fetch, pack, verify and serve; return when a real text has come back as the right vector."""
+    from ops.up import bring_up
+
+    with told():
+        settings = load_settings({"host": host, "inference_port": inference_port})
+        done = bring_up(settings, model or [], Reporter())
+        if json:
+            print_json({"seconds": done.seconds, "models": done.probes, "ports": settings.ports})
+            return
+        _print_up(settings, done.probes)
+        out.print(f"\nUp in {done.seconds:.1f} s. Try next:")
+        for command in (*STARTED, *_curl(settings, next(iter(done.probes)))):
+            out.print(f"  {_plain(command)}")
+
+
+def _curl(settings: Settings, model: str) -> tuple[str]:
+    url = settings.inference_url(f"/predictions/{model}")
+    return (f"""curl -H 'Content-Type: application/json' {url} -d '{{"input": "How are vectors made?"}}'""",)
+
+
+def _print_up(settings: Settings, probes: Any) -> None:
+    from ops.supervisor.control import Supervisor
+
+    programs = {one.name: one for one in Supervisor(settings).programs()}
+    shown = table("what", "state", "port", "log")
+    for name, program in programs.items():
+        ports = ", ".join(f"{listener} {port}" for listener, port in settings.ports.items() if "grpc" not in listener)
+        shown.add_row(name, f"{program.state}, pid {program.pid}", ports, program.log)
+    for name, found in probes.items():
+        answer = f"answers in {found.latency_s * 1000:.0f} ms, cosine {found.cosine:.6f}"
+        shown.add_row(f"model {name}", answer, str(settings.inference_port), str(settings.logs / "model.log"))
+    out.print(shown)
+
+
+@app.command()
+def down(json: Json = False) -> None:
+    """Stop the service; leave no process, port or temp folder behind."""
+    from ops.down import bring_down
+
+    with told():
+        ran = bring_down(load_settings(), Reporter().say)
+        if json:
+            print_json({"stopped": ran})
+        else:
+            out.print("stopped" if ran else "nothing was running")
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Show processes, workers, devices, models and the last real answer; exit 0 only if everything serves."""
+    from ops.prepare import known_references
+    from ops.status import look
+
+    with told():
+        settings = load_settings()
+        desired, references = known_references(settings)
+        found = look(settings, desired, references)
+        if json:
+            models = [{**_fields(model), "ok": model.ok} for model in found.models]
+            print_json({**_fields(found), "models": models, "ok": found.ok})
+        else:
+            _print_status(found)
+        if not found.ok:
+            raise typer.Exit(1)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+def _ago(seconds: float | None) -> str:
+    if seconds is None:
+        return "none yet"
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
+
+
+def _print_status(found: Any) -> None:
+    if found.programs:
+        programs = table("program", "state", "pid", "up", "log")
+        for one in found.programs:
+            programs.add_row(one.name, one.state, str(one.pid), f"{one.uptime_s} s", one.log)
+        out.print(programs)
+        out.print()
+    if found.models:
+        models = table("model", "version", "workers", "device", "memory", "queue", "last answer", "answer now")
+        for one in found.models:
+            last = _ago(one.last_answer_age_s)
+            if one.last_answer_latency_s is not None:
+                last += f", {one.last_answer_latency_s * 1000:.1f} ms"
+            now = f"{one.probe.latency_s * 1000:.0f} ms, right" if one.probe.ok else one.probe.error
+            workers = f"{one.workers_ready} of {one.workers_wanted} ready"
+            memory, queue = f"{one.memory_bytes >> 20} MB", f"{one.queue_pending} waiting"
+            models.add_row(one.model, one.version, workers, ", ".join(one.devices) or "?", memory, queue, last, now)
+        out.print(models)
+        for one in found.models:
+            if one.device_reason:
+                out.print(f"[dim]{_plain(f'{one.model}: {one.device_reason}; {one.fingerprint}')}[/dim]")
+    if found.problem:
+        err.print(f"[red]embedkit:[/red] {_plain(found.problem)}")
+
+
+@app.command()
+def embed(
+    text: Annotated[list[str], typer.Argument(help="one or more texts; - reads lines from standard input")],
+    model: Annotated[str | None, typer.Option(help="which served model")] = None,
+    prompt_name: Annotated[str | None, typer.Option(help="query or document, as models.toml names them")] = None,
+    json: Json = False,
+) -> None:
+    """Embed texts through the running service; with several, show how alike they are."""
+    from ops.embed import embed_texts, similarity
+
+    with told():
+        settings = load_settings()
+        texts = [line.rstrip("\n") for line in sys.stdin] if text == ["-"] else text
+        answer = embed_texts(settings, texts, model=model, prompt_name=prompt_name)
+        if json:
+            print_json(answer.body)
+            return
+        out.print(f"{len(texts)} × {answer.dimensions} numbers from {answer.model} in {answer.latency_s * 1000:.0f} ms")
+        out.print(f"[dim]{_plain(answer.fingerprint)}[/dim]")
+        for line, vector in zip(texts, answer.vectors, strict=True):
+            head = ", ".join(f"{number:+.4f}" for number in vector[:6])
+            out.print(f"  {_plain(f'[{head}, …]  {line[:60]}')}")
+        if len(texts) > 1:
+            shown = table("cosine", *(str(number) for number in range(1, len(texts) + 1)))
+            for number, row in enumerate(similarity(answer.vectors), 1):
+                shown.add_row(str(number), *(f"{value:.3f}" for value in row))
+            out.print(shown)
+
+
+@app.command()
+def fetch(
+    model: Model, refresh: Annotated[bool, typer.Option(help="ask the hub where a branch is now")] = False
+) -> None:
+    """Have a model's files: from the hub, a folder or a package."""
+    from ops.prepare import fetch_model
+
+    with told():
+        snapshot = fetch_model(load_settings(), model, Reporter(), refresh=refresh)
+        out.print(f"{model}: {len(snapshot.files)} files, {snapshot.bytes >> 20} MB, revision {snapshot.revision}")
+        out.print(f"  {snapshot.root}")
+
+
+@app.command()
+def pack(model: Model, json: Json = False) -> None:
+    """Make a model's archive from its files; the same input gives the same bytes."""
+    from ops.prepare import pack_model
+
+    with told():
+        packed = pack_model(load_settings(), model, Reporter())
+        if json:
+            print_json({"path": packed.path, "sha256": packed.sha256, "changed": packed.changed})
+        else:
+            out.print(f"{packed.path}\n  sha256 {packed.sha256}{'' if packed.changed else ' (was current)'}")
+
+
+@app.command()
+def verify(model: Model, json: Json = False) -> None:
+    """Load a model's archive in a process of its own, embed, and compare with sentence-transformers."""
+    from ops.prepare import verify_model
+
+    with told():
+        found = verify_model(load_settings(), model, Reporter())
+        if json:
+            print_json(
+                {"fingerprint": found.fingerprint, "min_cosine": found.min_cosine, "sha256": found.archive_sha256}
+            )
+        else:
+            out.print(f"{model}: right, smallest cosine {found.min_cosine:.7f}; {_plain(found.fingerprint)}")
+
+
+@app.command()
+def accept(model: Model, json: Json = False) -> None:
+    """Fetch, pack, verify, serve a model and check that its vectors make sense, on the device that was asked for."""
+    from ops.accept import accept_model
+
+    with told():
+        report = accept_model(load_settings(), model, Reporter())
+        if json:
+            print_json(report)
+        else:
+            shown = table("check", "", "found")
+            for one in report.checks:
+                shown.add_row(one.check, "ok" if one.ok else "[red]FAIL[/red]", _plain(one.detail))
+            out.print(shown)
+        if not report.ok:
+            raise typer.Exit(1)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check the environment, a line a check; a failure names the command that mends it."""
+    from ops.prepare import examine_all
+
+    with told():
+        settings = load_settings()
+        findings = []
+        for one in examine_all(settings):
+            findings.append(one)
+            if not json:
+                mark = {"ok": "[green]ok[/green]  ", "note": "[yellow]note[/yellow]", "fail": "[red]FAIL[/red]"}[
+                    one.status
+                ]
+                out.print(f"{mark} {one.check:<20} {_plain(one.detail)}")
+                if one.fix:
+                    out.print(f"     {'':<20} mend it: {_plain(one.fix)}")
+        failed = [one for one in findings if one.status == "fail"]
+        if json:
+            print_json({"ok": not failed, "findings": findings})
+        if failed:
+            raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the `embedkit` script."""
+    app()

@@ -1,0 +1,84 @@
+"""What has to be right before anything is started, and the doctor's whole list."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from env import checks
+from env.checks import Finding
+from env.chooser import Choice, ChoiceError, chosen
+from env.hardware import Hardware, detect
+from ops.errors import OpsError
+from ops.settings import Settings
+from ops.supervisor.control import Supervisor
+from ops.torchserve.leftovers import our_processes
+
+
+def kit_runs(settings: Settings) -> bool:
+    """Whether anything of this kit is alive: supervisord, or a server that lost it; our ports are then our own."""
+    return Supervisor(settings).running() or bool(our_processes(settings))
+
+
+def preflight(settings: Settings, misfits: Iterable[str]) -> None:
+    """Refuse a start that could not succeed.
+
+    Raises:
+        OpsError: names every cause, each with the command that mends it.
+    """
+    findings = [
+        checks.jdk(os.environ),
+        checks.ports(settings.ports, settings.host, ours=kit_runs(settings)),
+        checks.disk((settings.var, settings.store)),
+    ]
+    problems = [f"{one.check}: {one.detail} (try: {one.fix})" for one in findings if one.status == "fail"]
+    problems += misfits
+    if problems:
+        raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _chosen() -> Choice | Finding:
+    try:
+        return chosen()
+    except ChoiceError as error:
+        return Finding("lock", "fail", str(error), "unset TORCH")
+
+
+def examine(
+    settings: Settings,
+    *,
+    trained: Mapping[str, Mapping[str, str]],
+    misfits: Callable[[Hardware], list[str]],
+    archives: Callable[[], Iterable[Finding]],
+) -> Iterator[Finding]:
+    """Every check of `embedkit doctor`, one at a time, the quick ones first.
+
+    Args:
+        trained: served model → the versions its folder says it was trained with.
+        misfits: what of the served models will not fit this hardware.
+        archives: findings about the served models' archives.
+    """
+    hardware = detect()
+    installed = checks.installed_versions()
+    running = kit_runs(settings)
+    yield checks.python_version((sys.version_info.major, sys.version_info.minor))
+    choice = _chosen()
+    if isinstance(choice, Finding):
+        yield choice
+    else:
+        yield checks.lock_matches(choice, installed)
+        yield checks.unchanged_since_install(checks.locked_packages(choice))
+    yield checks.jdk(os.environ)
+    yield checks.torch_build(hardware, checks.probe_torch())
+    yield checks.ports(settings.ports, settings.host, ours=running)
+    yield checks.disk((settings.var, settings.store))
+    yield checks.memory(hardware.memory_bytes)
+    yield checks.open_files()
+    if not running:  # what runs has taken its memory already
+        unfit = misfits(hardware)
+        if unfit:
+            yield Finding("placement", "fail", "; ".join(unfit), "nano archives/models.toml")
+        else:
+            yield Finding("placement", "ok", "the served models fit this machine")
+    yield from archives()
+    for model, versions in trained.items():
+        yield checks.trained_with(model, versions, installed)

@@ -1,0 +1,163 @@
+"""From a model's name to a verified archive, doing only what is not done yet."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from archives.archive import read_manifest
+from archives.catalogue import ModelSpec, find, load_catalogue
+from archives.errors import ArchivesError
+from archives.fetch import fetch, find_snapshot
+from archives.pack import LockInfo, PackedArchive, pack
+from archives.placement import Layout, Need, layout, need
+from archives.placement import misfits as unfit
+from archives.progress import Progress
+from archives.snapshot import Snapshot
+from archives.store import archive_path
+from archives.verify import Verification, read_verification, verify
+from env.checks import Finding
+from env.chooser import installed
+from env.hardware import Hardware, detect
+from ops.desired import Served, desired_file, read_models
+from ops.errors import OpsError
+from ops.preflight import examine
+from ops.probe import Reference
+from ops.settings import Settings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model whose archive is whole and verified. `need` is what its workers will take."""
+
+    served: Served
+    reference: Reference
+    need: Need
+
+
+def lock_info() -> LockInfo:
+    """The lock this environment was made from, for the archive's manifest."""
+    choice = installed()
+    return LockInfo(choice.flavour, hashlib.sha256(choice.lock.read_bytes()).hexdigest())
+
+
+def spec_of(settings: Settings, model: str) -> ModelSpec:
+    """The model's entry in models.toml.
+
+    Raises:
+        CatalogueError: models.toml is wrong, or has no such model.
+    """
+    return find(load_catalogue(settings.models_file), model)
+
+
+def reference_of(verification: Verification) -> Reference:
+    """The first reference text and its vector, for probes."""
+    return Reference(verification.texts[0], tuple(verification.vectors[0]))
+
+
+def fetch_model(settings: Settings, model: str, progress: Progress, *, refresh: bool = False) -> Snapshot:
+    return fetch(spec_of(settings, model), settings.store, progress=progress, refresh=refresh)
+
+
+def _pack(spec: ModelSpec, settings: Settings, placed: Layout, progress: Progress) -> tuple[Snapshot, PackedArchive]:
+    snapshot = fetch(spec, settings.store, progress=progress)
+    return snapshot, pack(spec, snapshot, placed, settings.store, lock=lock_info(), progress=progress)
+
+
+def pack_model(settings: Settings, model: str, progress: Progress) -> PackedArchive:
+    spec = spec_of(settings, model)
+    return _pack(spec, settings, layout(spec, detect()), progress)[1]
+
+
+def verify_model(settings: Settings, model: str, progress: Progress) -> Verification:
+    spec = spec_of(settings, model)
+    return verify(archive_path(settings.store, spec.name, spec.version), progress=progress)
+
+
+def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware, progress: Progress) -> Prepared:
+    """Fetch, pack and verify a model, each only where it is not done.
+
+    Raises:
+        ArchivesError: the step that failed says why.
+    """
+    placed = layout(spec, hardware)
+    snapshot, packed = _pack(spec, settings, placed, progress)
+    if packed.changed:
+        progress.say(f"{spec.name}: packed {packed.path.name}, {snapshot.bytes >> 20} MB")
+    verification = read_verification(packed.path)
+    if verification is None or verification.archive_sha256 != packed.sha256:
+        progress.say(f"{spec.name}: verifying the archive in a process of its own")
+        verification = verify(packed.path, progress=progress)
+    return Prepared(
+        served=Served(spec.name, spec.version, packed.path.name, packed.sha256),
+        reference=reference_of(verification),
+        need=need(spec, placed, snapshot.parameters),
+    )
+
+
+def misfits(prepared: Iterable[Prepared], hardware: Hardware) -> list[str]:
+    """What of these models will not fit this machine, a sentence each."""
+    return unfit((one.need for one in prepared), hardware)
+
+
+def known_references(settings: Settings) -> tuple[dict[str, Served], dict[str, Reference]]:
+    """The desired models, and the references of those that were verified here."""
+    desired = read_models(desired_file(settings))
+    references = {}
+    for name, one in desired.items():
+        verification = read_verification(settings.store / one.archive)
+        if verification is not None:
+            references[name] = reference_of(verification)
+    return desired, references
+
+
+def _manifests(settings: Settings) -> tuple[dict[str, Mapping[str, str]], list[Finding]]:
+    """(model → training versions, a finding an archive) of what is to be served, or would be by default."""
+    trained: dict[str, Mapping[str, str]] = {}
+    findings = []
+    desired = read_models(desired_file(settings))
+    if not desired:
+        findings.append(
+            Finding("archives", "note", f"nothing served yet; `make up` will serve {settings.default_model}")
+        )
+    for name, one in desired.items():
+        path = settings.store / one.archive
+        try:
+            trained[name] = read_manifest(path)["trained_with"]
+        except ArchivesError as error:
+            findings.append(Finding(f"archive {name}", "fail", str(error), f"embedkit up {name}"))
+            continue
+        verification = read_verification(path)
+        if verification is None or verification.archive_sha256 != one.sha256:
+            detail = f"{path.name} is not the one that was verified when it was put into service"
+            findings.append(Finding(f"archive {name}", "fail", detail, f"embedkit up {name}"))
+        else:
+            findings.append(Finding(f"archive {name}", "ok", f"{path.name}, {verification.fingerprint}"))
+    return trained, findings
+
+
+def _misfits_of_served(settings: Settings, hardware: Hardware) -> list[str]:
+    catalogue = load_catalogue(settings.models_file)
+    names = list(read_models(desired_file(settings))) or [settings.default_model]
+    needs = []
+    for name in names:
+        spec = find(catalogue, name)
+        snapshot = find_snapshot(spec, settings.store)
+        if snapshot is not None:
+            needs.append(need(spec, layout(spec, hardware), snapshot.parameters))
+    return unfit(needs, hardware)
+
+
+def examine_all(settings: Settings) -> Iterator[Finding]:
+    """Every finding of `embedkit doctor`, for the models that are served or would be."""
+
+    def judge(hardware: Hardware) -> list[str]:
+        try:
+            return _misfits_of_served(settings, hardware)
+        except ArchivesError as error:
+            return [str(error)]
+
+    try:
+        trained, findings = _manifests(settings)
+    except OpsError as error:
+        trained, findings = {}, [Finding("desired state", "fail", str(error), f"rm {desired_file(settings)}")]
+    yield from examine(settings, trained=trained, misfits=judge, archives=lambda: findings)

@@ -1,0 +1,145 @@
+"""One typed object for everything that can be set: embedkit.toml < EMBEDKIT_* in the environment < flags."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ops.errors import OpsError
+
+ROOT = Path(__file__).resolve().parent.parent
+PREFIX = "EMBEDKIT_"
+# Set by the launcher for the workers, not by people: handlers/telemetry.py reads it.
+INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR"})
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+LocalPath = Annotated[Path, AfterValidator(lambda path: (ROOT / path).resolve())]
+
+
+class SettingsError(OpsError):
+    """A setting is unknown or its value is not allowed."""
+
+
+class Settings(BaseModel):
+    """Every setting of the kit. Paths may be relative to the checkout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    host: str = Field(
+        "127.0.0.1", description="address that inference listens on; put a proxy in front of anything public"
+    )
+    inference_port: Port = Field(8080, description="TorchServe's inference API")
+    management_port: Port = Field(8081, description="TorchServe's management API, always on loopback")
+    metrics_port: Port = Field(8082, description="TorchServe's own metrics, always on loopback")
+    grpc_inference_port: Port = Field(7070, description="opened by TorchServe on loopback, not used by the kit")
+    grpc_management_port: Port = Field(7071, description="opened by TorchServe on loopback, not used by the kit")
+    default_model: str = Field("minilm", description="the model that `embedkit up` without a name serves")
+    models_file: LocalPath = Field(Path("archives/models.toml"), description="what can be served")
+    store: LocalPath = Field(Path("archives/store"), description="snapshots and archives")
+    var: LocalPath = Field(Path("var"), description="everything written at run time")
+    jvm_heap_mb: int = Field(1024, ge=128, description="TorchServe's heap limit (-Xmx), in MB")
+    log_mb: int = Field(20, ge=1, description="size at which a log file is rotated, in MB")
+    log_files: int = Field(5, ge=1, description="rotated files kept of each log")
+    stop_timeout_s: int = Field(30, ge=1, description="seconds a stopping TorchServe has before it is killed")
+
+    @model_validator(mode="after")
+    def ports_differ(self) -> Self:
+        ports = self.ports
+        for name, port in ports.items():
+            twins = [other for other in ports if other != name and ports[other] == port]
+            if twins:
+                raise ValueError(f"{name}_port and {twins[0]}_port are both {port}: give each its own")
+        return self
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Listener name → port."""
+        return {
+            name.removesuffix("_port"): getattr(self, name)
+            for name in type(self).model_fields
+            if name.endswith("_port")
+        }
+
+    # Where things lie below var/.
+    @property
+    def etc(self) -> Path:
+        return self.var / "etc"
+
+    @property
+    def run(self) -> Path:
+        return self.var / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.var / "log"
+
+    @property
+    def state(self) -> Path:
+        return self.var / "state"
+
+    @property
+    def temp(self) -> Path:
+        """TorchServe's private TEMP: unpacked archives and the workers' sockets."""
+        return self.var / "tmp"
+
+    @property
+    def telemetry(self) -> Path:
+        return self.var / "telemetry"
+
+    def inference_url(self, path: str = "") -> str:
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.inference_port}{path}"
+
+    def management_url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.management_port}{path}"
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
+    lines = []
+    for one in error.errors():
+        key = str(one["loc"][0]) if one["loc"] else ""
+        if one["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, Settings.model_fields, n=1)
+            allowed = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(Settings.model_fields))}"
+            lines.append(f"unknown setting {sources.get(key, key)}: {allowed}")
+        elif key:
+            lines.append(f"{sources.get(key, key)}={one['input']!r}: {one['msg'].removeprefix('Value error, ')}")
+        else:
+            lines.append(one["msg"].removeprefix("Value error, "))
+    return "\n".join(lines)
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None, file: Path | None = None
+) -> Settings:
+    """Read the settings from all three places.
+
+    Raises:
+        SettingsError: an unknown key, a bad value, or an unreadable file; names key, value and what is allowed.
+    """
+    environ = os.environ if environ is None else environ
+    file = ROOT / "embedkit.toml" if file is None else file
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if file.exists():
+        try:
+            values |= tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise SettingsError(f"{file}: {error}") from error
+        sources |= {key: f"{file.name}: {key}" for key in values}
+    for name, value in environ.items():
+        if name.startswith(PREFIX) and name not in INTERNAL:
+            values[name.removeprefix(PREFIX).lower()] = value
+            sources[name.removeprefix(PREFIX).lower()] = name
+    for key, value in (flags or {}).items():
+        if value is not None:
+            values[key] = value
+            sources[key] = f"--{key.replace('_', '-')}"
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, sources)) from error

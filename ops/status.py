@@ -1,0 +1,123 @@
+"""`embedkit status`: processes, workers, devices, and whether a real request is answered now."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from ops.desired import Served
+from ops.probe import Probe, Reference, probe
+from ops.settings import Settings
+from ops.supervisor.control import Program, Supervisor
+from ops.telemetry import LastAnswer, WorkerCard, last_answers, worker_cards
+from ops.torchserve.management import Loaded, Management, ManagementError
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One desired model. `last` is the last answer to anybody before this look, `probe` this look's own request."""
+
+    model: str
+    version: str
+    workers_ready: int
+    workers_wanted: int
+    pids: tuple[int, ...]
+    devices: tuple[str, ...]
+    device_reason: str
+    memory_bytes: int
+    queue_pending: int
+    fingerprint: str
+    last_answer_age_s: float | None
+    last_answer_latency_s: float | None
+    probe: Probe
+
+    @property
+    def ok(self) -> bool:
+        return self.probe.ok and self.workers_ready >= self.workers_wanted
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything at one moment. `problem` says what keeps the service as a whole from running, or is empty."""
+
+    supervisord_pid: int | None
+    programs: tuple[Program, ...]
+    models: tuple[ModelStatus, ...]
+    ports: Mapping[str, int]
+    problem: str
+
+    @property
+    def ok(self) -> bool:
+        return not self.problem and all(model.ok for model in self.models)
+
+
+def resident_bytes(pids: tuple[int, ...]) -> int:
+    """Resident memory of these processes together; those that are gone count nothing."""
+    total = 0
+    for pid in pids:
+        try:
+            total += psutil.Process(pid).memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def model_status(
+    one: Served,
+    *,
+    loaded: Loaded | None,
+    found: Probe,
+    cards: Mapping[int, WorkerCard],
+    last: LastAnswer | None,
+    now: float,
+) -> ModelStatus:
+    """Put together what the sources say of one model."""
+    workers = loaded.workers if loaded else ()
+    pids = tuple(worker.pid for worker in workers if worker.ready)
+    mine = [cards[pid] for pid in pids if pid in cards]
+    return ModelStatus(
+        model=one.model,
+        version=one.version,
+        workers_ready=len(pids),
+        workers_wanted=loaded.min_workers if loaded else 1,
+        pids=pids,
+        devices=tuple(sorted({card.device for card in mine})),
+        device_reason=mine[0].reason if mine else "",
+        memory_bytes=resident_bytes(pids),
+        queue_pending=loaded.queue_pending if loaded else 0,
+        fingerprint=mine[0].fingerprint if mine else "",
+        last_answer_age_s=now - last.timestamp if last else None,
+        last_answer_latency_s=last.latency_s if last else None,
+        probe=found,
+    )
+
+
+def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[str, Reference]) -> Status:
+    """Look at everything once. A source that fails shows as a problem, never as an exception."""
+    supervisor = Supervisor(settings)
+    if not supervisor.running():
+        return Status(None, (), (), settings.ports, "not running: start it with `make up`")
+    programs = tuple(supervisor.programs())
+    torchserve = next((program for program in programs if program.name == "torchserve"), None)
+    problem = ""
+    if torchserve is None or not torchserve.running:
+        state = torchserve.state if torchserve else "missing from supervisord"
+        problem = f"torchserve is {state}: `supervisorctl start torchserve`, log {settings.logs / 'torchserve.log'}"
+    management = Management(settings, timeout_s=5)
+    cards, last, now = worker_cards(settings.telemetry), last_answers(settings.telemetry), time.time()
+    models = []
+    for name, one in desired.items():
+        loaded = None
+        if not problem:
+            try:
+                versions = management.describe(name)
+                loaded = versions[0] if versions else None
+            except ManagementError as error:
+                problem = str(error)
+        if name in references:
+            found = probe(settings, name, references[name], timeout_s=5)
+        else:
+            found = Probe(name, 0.0, error=f"its archive was not verified here: run `embedkit verify {name}`")
+        models.append(model_status(one, loaded=loaded, found=found, cards=cards, last=last.get(name), now=now))
+    return Status(supervisor.pid(), programs, tuple(models), settings.ports, problem)

@@ -1,0 +1,133 @@
+"""Render supervisord.conf, and put it where `supervisorctl` finds it without flags: <environment>/etc."""
+
+import sys
+from pathlib import Path
+
+from archives.store import write_whole
+from ops.errors import OpsError
+from ops.settings import Settings
+
+# sun_path of a unix socket holds 108 bytes with its final NUL; TorchServe's workers add /.ts.sock.9000 to TEMP.
+SOCKET_PATH_LIMIT = 107
+
+
+def config_file(settings: Settings) -> Path:
+    return settings.etc / "supervisord.conf"
+
+
+def socket_file(settings: Settings) -> Path:
+    return settings.run / "supervisor.sock"
+
+
+def pid_file(settings: Settings) -> Path:
+    return settings.run / "supervisord.pid"
+
+
+def escape(value: object) -> str:
+    """A value for supervisord's configuration, where % starts an expansion and ; a comment.
+
+    Raises:
+        OpsError: supervisord has no way to write this value.
+    """
+    text = str(value)
+    if ";" in text or "\n" in text or '"' in text:
+        raise OpsError(
+            f"{text!r}: supervisord cannot take a path with ; or quotes: move the checkout or set EMBEDKIT_VAR"
+        )
+    return text.replace("%", "%%")
+
+
+def check_paths(settings: Settings) -> None:
+    """Refuse a place whose unix sockets could not be made.
+
+    Raises:
+        OpsError: a socket's path would be too long.
+    """
+    for path in (socket_file(settings), settings.temp / ".ts.sock.9000"):
+        if len(str(path).encode()) > SOCKET_PATH_LIMIT:
+            raise OpsError(
+                f"{path} is longer than the {SOCKET_PATH_LIMIT} bytes of a unix socket's path: "
+                "set EMBEDKIT_VAR to a shorter folder"
+            )
+
+
+def supervisord_conf(settings: Settings) -> str:
+    """supervisord.conf for these settings.
+
+    Raises:
+        OpsError: a path cannot be written there.
+    """
+    run, logs, python = escape(settings.run), escape(settings.logs), escape(sys.executable)
+    socket = escape(socket_file(settings))
+    rotation = f"{settings.log_mb}MB\nstdout_logfile_backups={settings.log_files}"
+    return f"""\
+; Rendered by `embedkit up` from ops/supervisor/config.py: change embedkit.toml, not this.
+[unix_http_server]
+file={socket}
+chmod=0600
+
+[supervisord]
+logfile={logs}/supervisord.log
+logfile_maxbytes={settings.log_mb}MB
+logfile_backups={settings.log_files}
+pidfile={escape(pid_file(settings))}
+childlogdir={logs}
+directory={run}
+minfds=4096
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+
+[supervisorctl]
+serverurl=unix://{socket}
+
+; Says `make up` where supervisorctl alone would speak of a missing socket.
+[ctlplugin:embedkit]
+supervisor.ctl_factory=ops.supervisor.hint:make_hint
+
+[program:torchserve]
+command="{python}" -m ops.torchserve.launcher "{escape(settings.state / "settings.json")}"
+directory={run}
+autostart=true
+autorestart=true
+startsecs=3
+startretries=5
+stopsignal=TERM
+stopwaitsecs={settings.stop_timeout_s}
+killasgroup=true
+redirect_stderr=true
+stdout_logfile={logs}/torchserve.log
+stdout_logfile_maxbytes={rotation}
+"""
+
+
+def install(settings: Settings) -> bool:
+    """Write the configuration; returns whether it changed.
+
+    Raises:
+        OpsError: see check_paths and escape.
+    """
+    check_paths(settings)
+    wanted = supervisord_conf(settings).encode()
+    file = config_file(settings)
+    if file.exists() and file.read_bytes() == wanted:
+        return False
+    write_whole(file, wanted)
+    return True
+
+
+def link_for_supervisorctl(settings: Settings, prefix: Path) -> None:
+    """Point <prefix>/etc/supervisord.conf, where <prefix>/bin/supervisorctl looks first, at the configuration.
+
+    Raises:
+        OpsError: a file that is not ours stands there.
+    """
+    link = prefix / "etc" / "supervisord.conf"
+    if link.is_symlink():
+        if link.readlink() == config_file(settings):
+            return
+        link.unlink()
+    elif link.exists():
+        raise OpsError(f"{link} is not this kit's: move it away, then run `embedkit up` again")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(config_file(settings))

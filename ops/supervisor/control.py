@@ -1,0 +1,150 @@
+"""Start supervisord and talk to it over its socket, with supervisor's own XML-RPC client."""
+
+import socket
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
+from ops.errors import OpsError
+from ops.settings import Settings
+from ops.supervisor.config import config_file, socket_file
+
+
+@dataclass(frozen=True)
+class Program:
+    """One supervised program. `uptime_s` is 0 unless it runs; `spawn_error` says why a start failed."""
+
+    name: str
+    state: str
+    pid: int
+    uptime_s: int
+    exit_status: int
+    spawn_error: str
+    log: str
+
+    @property
+    def running(self) -> bool:
+        return self.state == "RUNNING"
+
+
+def _program(info: dict[str, Any]) -> Program:
+    running = info["statename"] == "RUNNING"
+    return Program(
+        name=info["name"],
+        state=info["statename"],
+        pid=info["pid"],
+        uptime_s=info["now"] - info["start"] if running else 0,
+        exit_status=info["exitstatus"],
+        spawn_error=info["spawnerr"],
+        log=info["stdout_logfile"],
+    )
+
+
+class Supervisor:
+    """The supervisord of this kit, running or not."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @property
+    def _rpc(self) -> Any:
+        transport = SupervisorTransport(None, None, f"unix://{socket_file(self._settings)}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def running(self) -> bool:
+        """Whether a supervisord answers on our socket."""
+        if not socket_file(self._settings).is_socket():
+            return False
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            try:
+                client.connect(str(socket_file(self._settings)))
+            except OSError:
+                return False
+        return True
+
+    def pid(self) -> int:
+        return cast(int, self._rpc.getPID())
+
+    def boot(self) -> None:
+        """Start supervisord, which starts its programs; returns when it answers.
+
+        Raises:
+            OpsError: it did not start; its own words are in the message.
+        """
+        for folder in (self._settings.run, self._settings.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        binary = Path(sys.executable).parent / "supervisord"
+        done = subprocess.run(
+            [binary, "-c", config_file(self._settings)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise OpsError(f"supervisord did not start: {(done.stderr or done.stdout).strip()}")
+        deadline = time.monotonic() + 15
+        while not self.running():
+            if time.monotonic() > deadline:
+                raise OpsError(
+                    f"supervisord started but does not answer: see {self._settings.logs / 'supervisord.log'}"
+                )
+            time.sleep(0.1)
+
+    def programs(self) -> list[Program]:
+        return [_program(info) for info in self._rpc.getAllProcessInfo()]
+
+    def program(self, name: str) -> Program:
+        return _program(self._rpc.getProcessInfo(name))
+
+    def start(self, name: str) -> None:
+        """Start a program and wait until it runs; one that runs already is left alone.
+
+        Raises:
+            OpsError: it does not come up; names its log.
+        """
+        try:
+            self._rpc.startProcess(name)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == Faults.ALREADY_STARTED:
+                return
+            raise OpsError(f"{name} did not start ({fault.faultString}): see {self.program(name).log}") from fault
+
+    def stop(self, name: str) -> None:
+        """Stop a program and wait until it is gone; one that is stopped already is left alone."""
+        try:
+            self._rpc.stopProcess(name)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != Faults.NOT_RUNNING:
+                raise
+
+    def reread(self) -> None:
+        """Take a changed configuration: programs that changed are stopped, replaced and started again."""
+        added, changed, removed = self._rpc.reloadConfig()[0]
+        for name in (*changed, *removed):
+            self._rpc.stopProcessGroup(name)
+            self._rpc.removeProcessGroup(name)
+        for name in (*added, *changed):
+            self._rpc.addProcessGroup(name)
+
+    def shut_down(self, timeout_s: float) -> None:
+        """Stop every program and supervisord itself; returns when it is gone.
+
+        Raises:
+            OpsError: it is still there after `timeout_s` seconds.
+        """
+        self._rpc.shutdown()
+        deadline = time.monotonic() + timeout_s
+        while self.running():
+            if time.monotonic() > deadline:
+                raise OpsError(
+                    f"supervisord is still stopping its programs after {timeout_s:.0f} s: run `embedkit down` again"
+                )
+            time.sleep(0.1)

@@ -1,0 +1,129 @@
+"""What supervisord runs as `torchserve`: prepare a clean start from the desired state, then become the JVM.
+
+    python -m ops.torchserve.launcher var/state/settings.json
+
+Becoming the JVM (exec) means that supervisord watches TorchServe itself: real exit codes, real signals.
+"""
+
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import orjson
+
+from archives.store import write_whole
+from env.jdk import JdkError, find_jdk
+from ops.desired import Served, applied_file, desired_file, read_models, write_models
+from ops.errors import OpsError
+from ops.settings import Settings
+from ops.torchserve import config, leftovers, pidfile
+
+GRACE_S = 5.0
+
+
+def say(text: str) -> None:
+    print(f"embedkit launcher: {text}", flush=True)
+
+
+def settings_file(settings: Settings) -> Path:
+    """Where `up` leaves the settings it ran with, so that a restart never depends on anybody's environment."""
+    return settings.state / "settings.json"
+
+
+def read_settings(path: Path) -> Settings:
+    return Settings.model_validate(orjson.loads(path.read_bytes()))
+
+
+def servable(settings: Settings, wanted: Mapping[str, Served]) -> dict[str, Served]:
+    """The desired models whose archive is there; the others are named in the log and the rest still serves."""
+    found = {}
+    for name, one in wanted.items():
+        if (settings.store / one.archive).is_file():
+            found[name] = one
+        else:
+            say(f"{name}: {settings.store / one.archive} is missing, not serving it: run `embedkit up {name}`")
+    return found
+
+
+def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """The JVM's and thereby the workers' environment.
+
+    A PYTHONPATH would come before the archive on a worker's path; TS_* and LOG_LOCATION would override our
+    configuration; the hub must never be asked at run time.
+    """
+    dropped = (
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "TS_CONFIG_FILE",
+        "JAVA_TOOL_OPTIONS",
+        "_JAVA_OPTIONS",
+        "JDK_JAVA_OPTIONS",
+    )
+    kept = {key: value for key, value in environ.items() if key not in dropped and not key.startswith("EMBEDKIT_")}
+    telemetry = str(settings.telemetry)
+    return kept | {
+        "TEMP": str(settings.temp),
+        "LOG_LOCATION": str(settings.logs),
+        "METRICS_LOCATION": str(settings.logs),
+        "EMBEDKIT_TELEMETRY_DIR": telemetry,
+        "PROMETHEUS_MULTIPROC_DIR": telemetry,
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONNOUSERSITE": "1",
+    }
+
+
+def prepare(settings: Settings) -> list[str]:
+    """End leftovers, empty TEMP and telemetry, render the configuration; returns the JVM's command line.
+
+    Raises:
+        OpsError, JdkError: there is nothing that could be started.
+    """
+    ended = leftovers.end(leftovers.our_processes(settings), GRACE_S)
+    if ended:
+        say(f"ended what an earlier server left: pids {', '.join(map(str, ended))}")
+    for folder in (settings.temp, settings.telemetry):
+        leftovers.clear_folder(folder)
+    settings.temp.chmod(0o700)
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    models = servable(settings, read_models(desired_file(settings)))
+    write_whole(settings.etc / "config.properties", config.config_properties(settings, models.values()).encode())
+    write_whole(settings.etc / "log4j2.xml", config.log4j2_xml(settings).encode())
+    write_models(applied_file(settings), models)
+    jdk = find_jdk(os.environ)
+    say(f"Java {jdk.version} from {jdk.origin}; serving {', '.join(models) or 'no model'}")
+    site_packages = Path(sysconfig.get_paths()["purelib"])
+    return config.java_command(jdk.java, Path(sys.executable), site_packages, settings)
+
+
+def become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
+    """Replace this process by the command."""
+    os.execve(command[0], command, dict(environ))  # noqa: S606 - no shell is wanted
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print("usage: python -m ops.torchserve.launcher var/state/settings.json", file=sys.stderr)
+        return 2
+    try:
+        settings = read_settings(Path(sys.argv[1]))
+        command = prepare(settings)
+    except (OpsError, JdkError) as error:
+        say(str(error))
+        return 1
+    except (OSError, ValueError) as error:
+        say(f"cannot prepare a start: {error}")
+        return 1
+    refused = pidfile.claim(os.getpid())
+    if refused:
+        say(refused)
+    settings.run.mkdir(parents=True, exist_ok=True)
+    os.chdir(settings.run)
+    become(command, clean_environment(os.environ, settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Find and end what an earlier TorchServe of this kit left behind: a JVM that lost its supervisor, workers that lost
+their JVM. Ours are known by our own paths in their command lines, never by name alone."""
+
+import contextlib
+import shutil
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+
+from ops.settings import Settings
+
+SERVER_CLASS = "org.pytorch.serve.ModelServer"
+
+
+def is_server(cmdline: list[str], settings: Settings) -> bool:
+    """Whether this is the JVM of this kit: TorchServe with our config.properties."""
+    return SERVER_CLASS in cmdline and str(settings.etc / "config.properties") in cmdline
+
+
+def is_worker(cmdline: list[str], settings: Settings) -> bool:
+    """Whether this is a worker of this kit: its socket lies in our TEMP."""
+    for flag, value in pairwise(cmdline):
+        if flag == "--sock-name":
+            return Path(value).parent == settings.temp
+    return False
+
+
+def our_processes(settings: Settings) -> list[psutil.Process]:
+    """JVMs and workers of this kit that are alive, servers first."""
+    servers, workers = [], []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        cmdline = process.info["cmdline"] or []
+        if process.info["status"] == psutil.STATUS_ZOMBIE:
+            continue
+        if is_server(cmdline, settings):
+            servers.append(process)
+        elif is_worker(cmdline, settings):
+            workers.append(process)
+    return servers + workers
+
+
+def end(processes: Iterable[psutil.Process], grace_s: float) -> list[int]:
+    """SIGTERM, then SIGKILL after `grace_s` seconds to what is left; returns the pids that were ended.
+
+    A stopped process (SIGSTOP) does not see a SIGTERM: SIGKILL ends it all the same.
+    """
+    ended = list(processes)
+    for process in ended:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(ended, timeout=grace_s)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=10)
+    return [process.pid for process in ended]
+
+
+def clear_folder(folder: Path) -> None:
+    """Empty a folder of ours, creating it where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)

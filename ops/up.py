@@ -1,0 +1,132 @@
+"""`embedkit up`: from names to models that answer, changing nothing that is right already."""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from archives.catalogue import ModelSpec, find, load_catalogue
+from archives.progress import Progress
+from archives.store import write_whole
+from env.hardware import Hardware, detect
+from ops.desired import Served, applied_file, desired_file, read_models, write_models
+from ops.exclusive import exclusive
+from ops.preflight import preflight
+from ops.prepare import Prepared, misfits, prepare
+from ops.probe import Probe
+from ops.serving import Expected, wait_until_serving
+from ops.settings import Settings
+from ops.supervisor import config as supervisor_config
+from ops.supervisor.control import Supervisor
+from ops.torchserve import leftovers
+from ops.torchserve.launcher import settings_file
+from ops.torchserve.management import Management
+
+# On top of a model's own start-up time: JVM, supervisord, the other models' loads.
+START_ALLOWANCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Up:
+    """What `up` came to: the probe that each model answered, and how long it took, in seconds."""
+
+    probes: Mapping[str, Probe]
+    seconds: float
+
+
+def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpec]:
+    """The models that will be served: those already desired and those named; the default one where there are none.
+
+    Raises:
+        CatalogueError: models.toml is wrong or does not have a name.
+    """
+    catalogue = load_catalogue(settings.models_file)
+    chosen = [*read_models(desired_file(settings)), *names] or [settings.default_model]
+    return {name: find(catalogue, name) for name in chosen}
+
+
+def _write_configuration(settings: Settings) -> tuple[bool, bool]:
+    """Leave settings and supervisord.conf for the launcher; returns which of them changed."""
+    content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+    file = settings_file(settings)
+    settings_changed = not file.exists() or file.read_bytes() != content
+    if settings_changed:
+        write_whole(file, content)
+    conf_changed = supervisor_config.install(settings)
+    supervisor_config.link_for_supervisorctl(settings, Path(sys.prefix))
+    return settings_changed, conf_changed
+
+
+def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
+    """Give a running TorchServe the models it does not have yet, or has in another archive; touch no other."""
+    applied = read_models(applied_file(settings))
+    changed = [one for name, one in desired.items() if applied.get(name) != one]
+    if not changed:
+        return
+    management = Management(settings, timeout_s=startup_s)
+    for one in changed:
+        for loaded in management.describe(one.model):
+            progress.say(f"{one.model}: replacing version {loaded.version}, its archive has changed")
+            management.unregister(one.model, loaded.version)
+        progress.say(f"{one.model}: adding it to the running server")
+        management.register(one.model, one.archive)
+        applied[one.model] = one
+        write_models(applied_file(settings), applied)
+
+
+def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
+    """Bring supervisord and TorchServe to the configuration and the desired state."""
+    settings_changed, conf_changed = _write_configuration(settings)
+    supervisor = Supervisor(settings)
+    if not supervisor.running():
+        # A server whose supervisord was killed would answer the wait below and then be replaced.
+        ended = leftovers.end(leftovers.our_processes(settings), grace_s=5)
+        if ended:
+            progress.say(f"ended a server without a supervisor: pids {', '.join(map(str, ended))}")
+        progress.say("starting supervisord")
+        supervisor.boot()
+        return
+    if conf_changed:
+        progress.say("supervisord takes its changed configuration")
+        supervisor.reread()
+        return
+    if settings_changed:
+        progress.say("settings have changed: restarting TorchServe")
+        supervisor.stop("torchserve")
+    if supervisor.program("torchserve").running:
+        _load_changed(settings, desired, startup_s, progress)
+    else:
+        progress.say("starting TorchServe")
+        supervisor.start("torchserve")
+
+
+def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardware: Hardware | None = None) -> Up:
+    """Serve the desired models and those named, and return when each has answered a real request rightly.
+
+    Raises:
+        OpsError, ArchivesError: what keeps it from serving, with the next step.
+    """
+    started = time.monotonic()
+    settings.run.mkdir(parents=True, exist_ok=True)
+    with exclusive(settings.run / "up.lock") as waited:
+        if waited:
+            progress.say("waited for another embedkit command to finish")
+        hardware = hardware or detect()
+        specs = wanted_specs(settings, names)
+        supervisor_config.check_paths(settings)
+        preflight(settings, [])
+        prepared: dict[str, Prepared] = {
+            name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()
+        }
+        running = set(read_models(applied_file(settings))) if Supervisor(settings).running() else set()
+        preflight(settings, misfits([one for name, one in prepared.items() if name not in running], hardware))
+        desired = {name: one.served for name, one in prepared.items()}
+        write_models(desired_file(settings), desired)
+        startup_s = max(specs[name].startup_timeout_s for name in specs) + START_ALLOWANCE_S
+        _start(settings, desired, startup_s, progress)
+        expected = {name: Expected(one.reference, startup_s) for name, one in prepared.items()}
+        probes = wait_until_serving(settings, expected, progress.say)
+    return Up(probes, time.monotonic() - started)

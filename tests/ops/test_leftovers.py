@@ -1,0 +1,60 @@
+"""Which processes are ours to end."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ops.settings import Settings
+from ops.torchserve import leftovers
+
+
+def settings_in(folder: Path) -> Settings:
+    return Settings(var=folder)
+
+
+def test_ours_are_known_by_our_paths(tmp_path: Path) -> None:
+    """A JVM with our config and a worker with a socket in our TEMP are ours; those of another TorchServe are not."""
+    settings = settings_in(tmp_path)
+    java = ["java", "org.pytorch.serve.ModelServer", "-f"]
+    worker = ["python", "model_service_worker.py", "--sock-type", "unix", "--sock-name"]
+    assert leftovers.is_server([*java, str(settings.etc / "config.properties")], settings)
+    assert not leftovers.is_server([*java, "/etc/torchserve/config.properties"], settings)
+    assert leftovers.is_worker([*worker, str(settings.temp / ".ts.sock.9000")], settings)
+    assert not leftovers.is_worker([*worker, "/tmp/.ts.sock.9000"], settings)
+    assert not leftovers.is_worker([*worker, f"{settings.temp}-other/.ts.sock.9000"], settings)
+    assert not leftovers.is_worker([], settings)
+
+
+def test_a_stopped_worker_of_ours_is_ended_and_a_strangers_lives(tmp_path: Path) -> None:
+    """Even one that hangs (SIGSTOP) is ended; a process with another TEMP is left alone."""
+    settings = settings_in(tmp_path)
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)", "--sock-name"]
+    ours = subprocess.Popen([*sleeper, str(settings.temp / ".ts.sock.9000")])
+    other = subprocess.Popen([*sleeper, str(tmp_path / "elsewhere" / ".ts.sock.9000")])
+    try:
+        time.sleep(0.2)
+        ours.send_signal(19)
+        found = leftovers.our_processes(settings)
+        assert [process.pid for process in found] == [ours.pid]
+        assert leftovers.end(found, grace_s=0.3) == [ours.pid]
+        assert ours.poll() is not None
+        assert other.poll() is None
+    finally:
+        for process in (ours, other):
+            process.kill()
+            process.wait()
+
+
+def test_clearing_leaves_the_folder_empty(tmp_path: Path) -> None:
+    """Files, folders and links go; what a link pointed to stays."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    folder = tmp_path / "tmp"
+    (folder / "models" / "abc").mkdir(parents=True)
+    (folder / ".ts.sock.9000").touch()
+    (folder / "link").symlink_to(outside)
+    leftovers.clear_folder(folder)
+    assert list(folder.iterdir()) == []
+    assert (outside / "kept").exists()

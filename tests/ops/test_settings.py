@@ -1,0 +1,65 @@
+"""Settings: three sources, one order, and errors that name key, value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from ops.settings import ROOT, Settings, SettingsError, load_settings
+
+NO_FILE = Path("/nonexistent/embedkit.toml")
+
+
+def test_the_defaults_are_the_contract() -> None:
+    """Ports, host and default model without any setting are those that other programs rely on."""
+    settings = load_settings(environ={}, file=NO_FILE)
+    assert (settings.inference_port, settings.management_port, settings.metrics_port) == (8080, 8081, 8082)
+    assert settings.host == "127.0.0.1"
+    assert settings.default_model == "minilm"
+    assert (settings.var, settings.store) == (ROOT / "var", ROOT / "archives" / "store")
+
+
+def test_file_environment_flags_in_that_order(tmp_path: Path) -> None:
+    """The environment wins over the file, and a flag over both."""
+    file = tmp_path / "embedkit.toml"
+    file.write_text("inference_port = 1001\nmanagement_port = 1002\nmetrics_port = 1003\n")
+    environ = {"EMBEDKIT_MANAGEMENT_PORT": "2002", "EMBEDKIT_METRICS_PORT": "2003", "HOME": "/root"}
+    settings = load_settings({"metrics_port": 3003, "host": None}, environ, file)
+    assert (settings.inference_port, settings.management_port, settings.metrics_port) == (1001, 2002, 3003)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"EMBEDKIT_INFERENCE_PROT": "1"}, r"unknown setting EMBEDKIT_INFERENCE_PROT: did you mean inference_port\?"),
+        ({"EMBEDKIT_ZZZ": "1"}, r"unknown setting EMBEDKIT_ZZZ: known: .*inference_port"),
+        ({"EMBEDKIT_INFERENCE_PORT": "http"}, r"EMBEDKIT_INFERENCE_PORT='http': .*integer"),
+        ({"EMBEDKIT_INFERENCE_PORT": "70000"}, r"EMBEDKIT_INFERENCE_PORT='70000': .*65535"),
+        ({"EMBEDKIT_INFERENCE_PORT": "8081"}, r"inference_port and management_port are both 8081"),
+    ],
+)
+def test_bad_settings_are_named(environ: dict[str, str], said: str) -> None:
+    """An unknown key or a bad value is an error with the key as it was written, the value, and what is allowed."""
+    with pytest.raises(SettingsError, match=said):
+        load_settings(environ=environ, file=NO_FILE)
+
+
+def test_a_bad_file_is_named(tmp_path: Path) -> None:
+    """Broken TOML names the file; an unknown key in it names file and key."""
+    file = tmp_path / "embedkit.toml"
+    file.write_text("inference_port = \n")
+    with pytest.raises(SettingsError, match=str(file)):
+        load_settings(environ={}, file=file)
+    file.write_text("jvm_heap = 3\n")
+    with pytest.raises(SettingsError, match=r"embedkit\.toml: jvm_heap: did you mean jvm_heap_mb"):
+        load_settings(environ={}, file=file)
+
+
+def test_what_the_launcher_sets_is_no_setting() -> None:
+    """EMBEDKIT_TELEMETRY_DIR, which workers inherit, is not mistaken for a setting."""
+    load_settings(environ={"EMBEDKIT_TELEMETRY_DIR": "/x"}, file=NO_FILE)
+
+
+@pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "http://127.0.0.1:8080/x"), ("::1", "http://[::1]:8080/x")])
+def test_urls_can_be_connected_to(host: str, url: str) -> None:
+    """An address to bind becomes one to connect to."""
+    assert Settings(host=host).inference_url("/x") == url
