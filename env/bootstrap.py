@@ -235,6 +235,9 @@ def build(choice: Choice, *, dev: bool, repair: bool) -> None:
     if not stamps.current("project"):
         if not pip.run("--no-deps", "--no-build-isolation", "--quiet", "--editable", str(ROOT)):
             raise SetupError(f"the project itself could not be installed: {PIP_SAYS}")
+        # supervisorctl finds its configuration from now on, and before `make up` says what to do.
+        if subprocess.run([pip.python, "-m", "ops.supervisor.config"], cwd=ROOT, check=False).returncode:
+            raise SetupError("supervisorctl's configuration could not be written: the lines above say why")
         stamps.done("project")
     if dev and not stamps.current("dev"):
         say("development tools from env/locks/dev.txt")

@@ -1,8 +1,10 @@
 """The `embedkit` command: arguments in, tables or JSON out, exit status 0 only on success."""
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +26,6 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Model = Annotated[str, typer.Argument(help="a model of archives/models.toml")]
-STARTED = ("embedkit status", "embedkit embed 'How are vectors made?'", "supervisorctl status")
 
 
 @contextlib.contextmanager
@@ -65,13 +66,22 @@ def up(
             return
         _print_up(settings, done.probes)
         out.print(f"\nUp in {done.seconds:.1f} s. Try next:")
-        for command in (*STARTED, *_curl(settings, next(iter(done.probes)))):
+        for command in _next_commands(settings, next(iter(done.probes))):
             out.print(f"  {_plain(command)}")
 
 
-def _curl(settings: Settings, model: str) -> tuple[str]:
+def _next_commands(settings: Settings, model: str) -> list[str]:
+    from ops.supervisor.config import config_file, owns_environment
+
     url = settings.inference_url(f"/predictions/{model}")
-    return (f"""curl -H 'Content-Type: application/json' {url} -d '{{"input": "How are vectors made?"}}'""",)
+    flag = "" if owns_environment(settings) else f" -c {config_file(settings)}"
+    commands = [
+        f"""curl -H 'Content-Type: application/json' {url} -d '{{"input": "How are vectors made?"}}'""",
+        "embedkit embed 'a cat' 'a kitten' 'a bank loan'",
+        f"supervisorctl{flag} status",
+    ]
+    on_path = shutil.which("embedkit") == str(Path(sys.prefix) / "bin" / "embedkit")
+    return commands if on_path else [commands[0], f"source {sys.prefix}/bin/activate", *commands[1:]]
 
 
 def _print_up(settings: Settings, probes: Any) -> None:

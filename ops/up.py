@@ -1,10 +1,8 @@
 """`embedkit up`: from names to models that answer, changing nothing that is right already."""
 
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import orjson
 
@@ -55,9 +53,7 @@ def _write_configuration(settings: Settings) -> tuple[bool, bool]:
     settings_changed = not file.exists() or file.read_bytes() != content
     if settings_changed:
         write_whole(file, content)
-    conf_changed = supervisor_config.install(settings)
-    supervisor_config.link_for_supervisorctl(settings, Path(sys.prefix))
-    return settings_changed, conf_changed
+    return settings_changed, supervisor_config.install_in_environment(settings)
 
 
 def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:

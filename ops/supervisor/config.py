@@ -5,7 +5,7 @@ from pathlib import Path
 
 from archives.store import write_whole
 from ops.errors import OpsError
-from ops.settings import Settings
+from ops.settings import ROOT, Settings, load_settings
 
 # sun_path of a unix socket holds 108 bytes with its final NUL; TorchServe's workers add /.ts.sock.9000 to TEMP.
 SOCKET_PATH_LIMIT = 107
@@ -131,3 +131,37 @@ def link_for_supervisorctl(settings: Settings, prefix: Path) -> None:
         raise OpsError(f"{link} is not this kit's: move it away, then run `embedkit up` again")
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(config_file(settings))
+
+
+def owns_environment(settings: Settings) -> bool:
+    """Whether supervisorctl without flags means this deployment: the one in the checkout's own var/.
+
+    A second deployment from the same environment is controlled with `supervisorctl -c <its var>/etc/supervisord.conf`.
+    """
+    return settings.var == ROOT / "var"
+
+
+def install_in_environment(settings: Settings) -> bool:
+    """Write the configuration and let supervisorctl find it; returns whether it changed.
+
+    Raises:
+        OpsError: see install and link_for_supervisorctl.
+    """
+    changed = install(settings)
+    if owns_environment(settings):
+        link_for_supervisorctl(settings, Path(sys.prefix))
+    return changed
+
+
+def main() -> int:
+    """What set-up runs, so that supervisorctl works in the environment from the start."""
+    try:
+        install_in_environment(load_settings())
+    except (OpsError, OSError) as error:
+        print(f"embedkit: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,8 @@ NOT_RUNNING = "embedkit is not running here, so there is nothing to control yet:
 
 
 def make_hint(controller: Any, **_: str) -> SimpleNamespace:
-    """Called by supervisorctl before its first request, which a missing server would fail; ends it with exit status 7, LSB's "not running"."""
+    """Called by supervisorctl before its first request, which a missing server would fail;
+    ends it with exit status 7, LSB's "not running"."""
     url = str(controller.options.serverurl)
     if url.startswith("unix://") and not Path(url.removeprefix("unix://")).is_socket():
         print(NOT_RUNNING, file=sys.stderr)
