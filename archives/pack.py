@@ -1,0 +1,147 @@
+"""Make an archive: skeleton by torch-model-archiver, weights moved once, whole or not there."""
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from archives.archive import read_manifest
+from archives.catalogue import ModelSpec
+from archives.errors import ArchiveError, PackError
+from archives.plan import MANIFEST_NAME, MODEL_FOLDER, LockInfo, Placed, Plan, make_plan
+from archives.progress import SILENT, Progress
+from archives.pump import Pump
+from archives.skeleton import make_skeleton
+from archives.snapshot import Snapshot, hash_file
+from archives.store import (
+    archive_path,
+    digest_path,
+    disk_errors,
+    fsync_folder,
+    locked,
+    staging,
+    verification_path,
+    write_whole,
+)
+from archives.stored_zip import StoredZip
+
+__all__ = ["LockInfo", "PackedArchive", "archive_digest", "is_current", "pack"]
+
+
+@dataclass(frozen=True)
+class PackedArchive:
+    """An archive in the store. `sha256` is the file's; `changed` is False where it was already what pack makes."""
+
+    path: Path
+    sha256: str
+    manifest: Mapping[str, Any]
+    changed: bool
+
+
+def is_current(spec: ModelSpec, snapshot: Snapshot, layout: Placed, store: Path, *, lock: LockInfo) -> bool:
+    """True if the archive in the store is what `pack` would make now; reads its manifest only."""
+    return _current(make_plan(spec, snapshot, layout, lock), store) is not None
+
+
+def pack(
+    spec: ModelSpec,
+    snapshot: Snapshot,
+    layout: Placed,
+    store: Path,
+    *,
+    lock: LockInfo,
+    progress: Progress = SILENT,
+    force: bool = False,
+) -> PackedArchive:
+    """Make the model's archive in the store, or leave the one there where it already is what would be made.
+
+    The file appears under its name once it is complete and on disk; before that nothing of it does.
+
+    Raises:
+        PackError: a handler is missing, the archiver failed, the disk is full, or the model's files changed meanwhile.
+    """
+    path = archive_path(store, spec.name, spec.version)
+    plan = make_plan(spec, snapshot, layout, lock)
+    with disk_errors(PackError, f"packing {spec.name}", store), locked(store, spec.name):
+        if not force and (current := _current(plan, store)) is not None:
+            return PackedArchive(path, archive_digest(path), current, changed=False)
+        with staging(store, spec.name) as folder:
+            small = make_skeleton(spec.name, spec.version, plan.small, folder / "skeleton")
+            manifest = _manifest(plan, small)
+            small[MANIFEST_NAME] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            made = folder / path.name
+            sha256 = _write(made, small, snapshot, progress)
+            # What is said of the old archive goes first: a digest or verification may be missing, but never be wrong.
+            digest_path(path).unlink(missing_ok=True)
+            verification_path(path).unlink(missing_ok=True)
+            made.replace(path)
+            fsync_folder(path.parent)
+            _save_digest(path, sha256)
+    return PackedArchive(path, sha256, manifest, changed=True)
+
+
+def archive_digest(path: Path) -> str:
+    """The archive's sha256 as pack wrote it beside it; hashed anew where that run ended in between."""
+    try:
+        sha256, name = digest_path(path).read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        sha256, name = "", ""
+    if name != path.name or len(sha256) != 64:
+        sha256 = hash_file(path).sha256
+        _save_digest(path, sha256)
+    return sha256
+
+
+def _save_digest(path: Path, sha256: str) -> None:
+    write_whole(digest_path(path), f"{sha256}  {path.name}\n".encode())
+
+
+def _current(plan: Plan, store: Path) -> Mapping[str, Any] | None:
+    try:
+        manifest = read_manifest(archive_path(store, plan.spec.name, plan.spec.version))
+    except ArchiveError:
+        return None
+    return manifest if manifest["inputs"] == plan.inputs else None
+
+
+def _manifest(plan: Plan, small: Mapping[str, bytes]) -> dict[str, Any]:
+    files = {
+        path: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for path, content in small.items()
+    }
+    for path, entry in plan.snapshot.files.items():
+        files[f"{MODEL_FOLDER}/{path}"] = {"sha256": entry.sha256, "bytes": entry.bytes}
+    return {**plan.manifest, "files": dict(sorted(files.items()))}
+
+
+def _write(target: Path, small: Mapping[str, bytes], snapshot: Snapshot, progress: Progress) -> str:
+    """Write the zip, members sorted; returns the sha256 of the whole file."""
+    weights = {f"{MODEL_FOLDER}/{path}": path for path in snapshot.files}
+    done, total = 0, snapshot.bytes
+    with target.open("xb", buffering=0) as file, Pump(file) as pump:
+        archive = StoredZip(pump.write)
+        for name in sorted({*small, *weights}):
+            if name in small:
+                archive.begin(name, len(small[name]), zlib.crc32(small[name]))
+                archive.write(small[name])
+                continue
+            entry, source = snapshot.files[weights[name]], snapshot.root / weights[name]
+            archive.begin(name, entry.bytes, entry.crc32)
+            try:
+                with pump.hashing() as content:
+                    for piece in pump.pieces(source, entry.bytes, content):
+                        archive.write(piece)
+                        done += len(piece)
+                        progress.advance("pack", done, total)
+            except EOFError as error:
+                raise PackError(f"{error}: it is not what was fetched. Fetch the model again, then pack it") from error
+            if content.hexdigest() != entry.sha256:
+                raise PackError(
+                    f"{source} is not what was fetched (its sha256 is {content.hexdigest()}, not {entry.sha256}): it "
+                    "changed, or the disk errs. Fetch the model again, then pack it"
+                )
+        archive.finish()
+        return pump.finish()

@@ -1,0 +1,154 @@
+"""Load an unpacked archive as a TorchServe worker does, embed, and compare with plain sentence-transformers.
+
+Run by path in a process of its own: `python -I -B probe.py FOLDER RESULT`, with FOLDER as working directory. It writes
+RESULT as JSON, {"error": …} among it where something is wrong, and imports nothing of this project: the archive has to
+carry all it needs.
+"""
+
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+# An installed or checked-out copy of these must never stand in for what was packed.
+FORBIDDEN = frozenset({"handlers", "archives", "ops", "env"})
+
+LONG = "Embedding models turn texts into vectors. 向量检索依赖于好的文本表示。 " * 60
+# The first is what later probes of a running service send: short, and the same everywhere.
+REQUESTS: tuple[str | list[str], ...] = (
+    "The truth is a real request.",
+    "北京的秋天很美，适合散步。",
+    ["A", "What is the capital of France?", "如何部署一个向量模型？", "Ünïcödé · naïve café", LONG, "short again"],
+)
+TEXTS = [text for request in REQUESTS for text in ([request] if isinstance(request, str) else request)]
+
+
+class ProbeError(Exception):
+    """The archive is wrong; the message says how."""
+
+
+class _Refuse:
+    """An import hook, asked first, that has none of this project's own packages."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
+        if name in FORBIDDEN:
+            raise ModuleNotFoundError(
+                f"No module named {name!r}: an archive has to carry its own code, whatever is installed", name=name
+            )
+
+
+def load(folder: Path, card: dict[str, Any]) -> Any:
+    """The archive's service, by TorchServe's own loader."""
+    # Imported by name first: the loader turns any ImportError into one about ts.torch_handler.
+    importlib.import_module("embedkit_entry")
+
+    import torch
+    import ts
+    from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+    from ts.model_loader import ModelLoaderFactory
+
+    metrics = MetricsCacheYamlImpl(config_file_path=str(Path(ts.__file__).parent / "configs" / "metrics.yaml"))
+    metrics.initialize_cache()
+    metrics.model_name = card["model"]
+    gpu = 0 if card["device"] != "cpu" and torch.cuda.is_available() else None
+    loader = ModelLoaderFactory.get_model_loader()
+    return loader.load(card["model"], str(folder), "embedkit_entry.py", gpu, len(REQUESTS), None, True, metrics)
+
+
+def ask(service: Any, card: dict[str, Any]) -> tuple[list[list[float]], str]:
+    """Send all requests as one batch, as a worker gets it; returns the vectors and the answers' fingerprint."""
+    from ts.protocol.otf_message_handler import create_predict_response
+    from ts.service import Service
+
+    batch = [
+        {
+            "requestId": str(number).encode(),
+            "headers": [{"name": b"Content-Type", "value": b"application/json"}],
+            "parameters": [
+                {"name": "body", "contentType": "application/json", "value": json.dumps({"input": text}).encode()}
+            ],
+        }
+        for number, text in enumerate(REQUESTS)
+    ]
+    headers, data, ids = Service.retrieve_data_for_inference(batch)
+    context = service.context
+    context.request_ids, context.request_processor = ids, headers
+    answers = service._entry_point(data, context)
+    if not isinstance(answers, list) or len(answers) != len(batch):
+        raise ProbeError(f"the handler answered a batch of {len(batch)} with {type(answers).__name__}, not as many")
+    create_predict_response(answers, ids, "Prediction success", 200, context=context)  # what fails here kills a worker
+    vectors: list[list[float]] = []
+    for number, answer in enumerate(answers):
+        status, _ = context.get_response_status(number)
+        if status != 200:
+            raise ProbeError(f"the handler answered a plain text with {status}: {bytes(answer).decode()[:300]}")
+        vectors += [item["embedding"] for item in json.loads(answer)["data"]]
+    return vectors, str(context.get_response_headers(0).get("X-Embedkit-Fingerprint", ""))
+
+
+def reference(folder: Path, card: dict[str, Any]) -> list[list[float]]:
+    """What plain sentence-transformers gives for the same texts, in float32 on the CPU."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder / "model"), device="cpu").float().eval()
+    if card["max_tokens"] is not None:
+        model.max_seq_length = min(card["max_tokens"], model.max_seq_length or card["max_tokens"])
+    vectors = model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False, batch_size=1)
+    return [[float(value) for value in vector] for vector in vectors]
+
+
+def compare(served: list[list[float]], expected: list[list[float]]) -> float:
+    """The smallest cosine between what was served and what was expected, text by text."""
+    import numpy as np
+
+    if [len(vector) for vector in served] != [len(vector) for vector in expected]:
+        raise ProbeError(
+            f"{len(served)} vectors of {len(served[0])} came, {len(expected)} of {len(expected[0])} should"
+        )
+    ours, theirs = np.asarray(served, np.float64), np.asarray(expected, np.float64)
+    norms = np.linalg.norm(ours, axis=1)
+    if not bool(np.all(np.abs(norms - 1) < 1e-3)):
+        raise ProbeError(f"vectors are not of length 1, but of {norms.min():.6f} to {norms.max():.6f}")
+    return float((np.sum(ours * theirs, axis=1) / norms / np.linalg.norm(theirs, axis=1)).min())
+
+
+def probe(folder: Path) -> dict[str, Any]:
+    card = json.loads((folder / "embedkit.json").read_bytes())
+    sys.meta_path.insert(0, _Refuse())
+    sys.path.insert(0, str(folder))  # where TorchServe's PYTHONPATH puts it
+    served, fingerprint = ask(load(folder, card), card)
+    expected = reference(folder, card)
+    return {
+        "fingerprint": fingerprint,
+        "dimensions": len(served[0]),
+        "texts": TEXTS,
+        "vectors": expected,
+        "min_cosine": compare(served, expected),
+    }
+
+
+def _explain(error: BaseException, folder: Path) -> str:
+    """The error itself and the archive's line it came through, without the loader's frames around it."""
+    last = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(folder))][-1:]
+    at = "".join(f" (at {Path(frame.filename).relative_to(folder)}:{frame.lineno})" for frame in last)
+    return f"{type(error).__name__}: {error}{at}"
+
+
+def main(folder: Path, result: Path) -> int:
+    try:
+        found = probe(folder)
+    except ProbeError as error:
+        found = {"error": str(error)}
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: whatever ends a worker is what is asked here
+        found = {"error": _explain(error, folder)}
+        traceback.print_exc()
+    result.write_text(json.dumps(found))
+    return 1 if "error" in found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).resolve(), Path(sys.argv[2])))

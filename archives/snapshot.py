@@ -1,0 +1,155 @@
+"""A snapshot: a model's files in one place, each with its hash, under a revision that names exactly them."""
+
+import contextlib
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from archives.errors import FetchError
+from archives.store import write_whole
+
+CHUNK = 4 << 20
+TRAINED_WITH = "config_sentence_transformers.json"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What is known of a file: hex sha256, size in bytes, CRC-32 (a zip's header asks for it before the content)."""
+
+    sha256: str
+    bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model's files. `files` maps a name relative to `root`, with forward slashes, to what is known of it.
+
+    `revision` is a commit (hub), a package's version, or a sha256 over the content (folder).
+    """
+
+    name: str
+    source: Mapping[str, str]
+    revision: str
+    root: Path
+    files: Mapping[str, FileEntry]
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.bytes for entry in self.files.values())
+
+    @property
+    def trained_with(self) -> dict[str, str]:
+        """Library → version that the model was made with, as far as it says; empty if it does not."""
+        if TRAINED_WITH not in self.files:
+            return {}
+        try:
+            versions = orjson.loads((self.root / TRAINED_WITH).read_bytes()).get("__version__")
+        except (OSError, orjson.JSONDecodeError, AttributeError):
+            return {}
+        return {str(key): str(value) for key, value in versions.items()} if isinstance(versions, dict) else {}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights hold, for `archives.placement.need`."""
+        return sum(_parameters(self.root / name, entry.bytes) for name, entry in self.files.items())
+
+
+def _parameters(path: Path, size: int) -> int:
+    if path.suffix == ".bin":
+        return size // 4  # a pickle says its types only when loaded: taken for float32
+    if path.suffix != ".safetensors":
+        return 0
+    with path.open("rb") as file:
+        header = orjson.loads(file.read(int.from_bytes(file.read(8), "little")))
+    count = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            product = 1
+            for length in tensor["shape"]:
+                product *= length
+            count += product
+    return count
+
+
+def hash_file(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> FileEntry:
+    """Read a file once; `on_bytes` gets the size of each piece read."""
+    sha256, crc, size = hashlib.sha256(), 0, 0
+    buffer = bytearray(CHUNK)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            sha256.update(view[:count])
+            crc = zlib.crc32(view[:count], crc)
+            size += count
+            on_bytes(count)
+    return FileEntry(sha256.hexdigest(), size, crc)
+
+
+def content_revision(files: Mapping[str, FileEntry]) -> str:
+    """The revision of a folder: sha256 over the sorted names and hashes of its files."""
+    lines = (f"{files[name].sha256}  {name}\n" for name in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class HashCache:
+    """Hashes of files that lie outside the store, kept for as long as size, times and inode stay the same."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[int | str]] = {}
+        self._changed = False
+        with contextlib.suppress(OSError, orjson.JSONDecodeError):
+            known = orjson.loads(path.read_bytes())
+            self._known = known if isinstance(known, dict) else {}
+
+    def get(self, path: Path, on_bytes: Callable[[int], None]) -> FileEntry:
+        """The file's hash, from the cache where nothing says that it changed."""
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        known = self._known.get(str(path))
+        if known and known[: len(stamp)] == stamp:
+            on_bytes(stat.st_size)
+            return FileEntry(str(known[4]), stat.st_size, int(known[5]))
+        entry = hash_file(path, on_bytes)
+        if entry.bytes != stat.st_size or path.stat().st_mtime_ns != stat.st_mtime_ns:
+            raise FetchError(f"{path} changed while it was read: wait until it is complete and run it again")
+        self._known[str(path)] = [*stamp, entry.sha256, entry.crc32]
+        self._changed = True
+        return entry
+
+    def save(self) -> None:
+        """Keep what is known of files that are still there."""
+        if self._changed:
+            kept = {name: known for name, known in self._known.items() if os.path.lexists(name)}
+            write_whole(self._path, orjson.dumps(kept))
+
+
+def save(snapshot: Snapshot, folder: Path) -> None:
+    """Write `snapshot.json` of a fetched snapshot into its folder."""
+    record = {
+        "source": dict(snapshot.source),
+        "revision": snapshot.revision,
+        "files": {
+            name: {"sha256": entry.sha256, "bytes": entry.bytes, "crc32": entry.crc32}
+            for name, entry in snapshot.files.items()
+        },
+    }
+    write_whole(folder / "snapshot.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+
+
+def load(name: str, folder: Path) -> Snapshot | None:
+    """The snapshot in this folder, or None where there is none or a file of it has gone or changed its size."""
+    try:
+        record = orjson.loads((folder / "snapshot.json").read_bytes())
+        files = {key: FileEntry(**entry) for key, entry in record["files"].items()}
+        root = folder / "model"
+        whole = all((root / key).stat().st_size == entry.bytes for key, entry in files.items())
+        return Snapshot(name, record["source"], record["revision"], root, files) if whole else None
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        return None
