@@ -19,12 +19,15 @@ FORBIDDEN = frozenset({"handlers", "archives", "ops", "env"})
 
 LONG = "Embedding models turn texts into vectors. 向量检索依赖于好的文本表示。 " * 60
 # The first is what later probes of a running service send: short, and the same everywhere.
-REQUESTS: tuple[str | list[str], ...] = (
-    "The truth is a real request.",
-    "北京的秋天很美，适合散步。",
-    ["A", "What is the capital of France?", "如何部署一个向量模型？", "Ünïcödé · naïve café", LONG, "short again"],
+ALONE = ("The truth is a real request.", "北京的秋天很美，适合散步。")
+TOGETHER = (
+    "A",
+    "What is the capital of France?",
+    "如何部署一个向量模型？",
+    "Ünïcödé · naïve café",
+    LONG,
+    "short again",
 )
-TEXTS = [text for request in REQUESTS for text in ([request] if isinstance(request, str) else request)]
 
 
 class ProbeError(Exception):
@@ -41,7 +44,14 @@ class _Refuse:
             )
 
 
-def load(folder: Path, card: dict[str, Any]) -> Any:
+def requests_within(card: dict[str, Any]) -> list[list[str]]:
+    """The texts of each request: some alone, the others in as few requests as the card's own limits allow."""
+    alone, together = ([text[: card["max_chars"]] for text in texts] for texts in (ALONE, TOGETHER))
+    most = card["max_texts"]
+    return [[text] for text in alone] + [together[start : start + most] for start in range(0, len(together), most)]
+
+
+def load(folder: Path, card: dict[str, Any], batch_size: int) -> Any:
     """The archive's service, by TorchServe's own loader."""
     # Imported by name first: the loader turns any ImportError into one about ts.torch_handler.
     importlib.import_module("embedkit_entry")
@@ -56,10 +66,10 @@ def load(folder: Path, card: dict[str, Any]) -> Any:
     metrics.model_name = card["model"]
     gpu = 0 if card["device"] != "cpu" and torch.cuda.is_available() else None
     loader = ModelLoaderFactory.get_model_loader()
-    return loader.load(card["model"], str(folder), "embedkit_entry.py", gpu, len(REQUESTS), None, True, metrics)
+    return loader.load(card["model"], str(folder), "embedkit_entry.py", gpu, batch_size, None, True, metrics)
 
 
-def ask(service: Any, card: dict[str, Any]) -> tuple[list[list[float]], str]:
+def ask(service: Any, requests: list[list[str]]) -> tuple[list[list[float]], str]:
     """Send all requests as one batch, as a worker gets it; returns the vectors and the answers' fingerprint."""
     from ts.protocol.otf_message_handler import create_predict_response
     from ts.service import Service
@@ -69,10 +79,10 @@ def ask(service: Any, card: dict[str, Any]) -> tuple[list[list[float]], str]:
             "requestId": str(number).encode(),
             "headers": [{"name": b"Content-Type", "value": b"application/json"}],
             "parameters": [
-                {"name": "body", "contentType": "application/json", "value": json.dumps({"input": text}).encode()}
+                {"name": "body", "contentType": "application/json", "value": json.dumps({"input": texts}).encode()}
             ],
         }
-        for number, text in enumerate(REQUESTS)
+        for number, texts in enumerate(requests)
     ]
     headers, data, ids = Service.retrieve_data_for_inference(batch)
     context = service.context
@@ -90,14 +100,14 @@ def ask(service: Any, card: dict[str, Any]) -> tuple[list[list[float]], str]:
     return vectors, str(context.get_response_headers(0).get("X-Embedkit-Fingerprint", ""))
 
 
-def reference(folder: Path, card: dict[str, Any]) -> list[list[float]]:
+def reference(folder: Path, card: dict[str, Any], texts: list[str]) -> list[list[float]]:
     """What plain sentence-transformers gives for the same texts, in float32 on the CPU."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder / "model"), device="cpu").float().eval()
     if card["max_tokens"] is not None:
         model.max_seq_length = min(card["max_tokens"], model.max_seq_length or card["max_tokens"])
-    vectors = model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False, batch_size=1)
+    vectors = model.encode(texts, normalize_embeddings=True, show_progress_bar=False, batch_size=1)
     return [[float(value) for value in vector] for vector in vectors]
 
 
@@ -120,12 +130,14 @@ def probe(folder: Path) -> dict[str, Any]:
     card = json.loads((folder / "embedkit.json").read_bytes())
     sys.meta_path.insert(0, _Refuse())
     sys.path.insert(0, str(folder))  # where TorchServe's PYTHONPATH puts it
-    served, fingerprint = ask(load(folder, card), card)
-    expected = reference(folder, card)
+    requests = requests_within(card)
+    texts = [text for request in requests for text in request]
+    served, fingerprint = ask(load(folder, card, len(requests)), requests)
+    expected = reference(folder, card, texts)
     return {
         "fingerprint": fingerprint,
         "dimensions": len(served[0]),
-        "texts": TEXTS,
+        "texts": texts,
         "vectors": expected,
         "min_cosine": compare(served, expected),
     }

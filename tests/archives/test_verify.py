@@ -68,6 +68,14 @@ def test_bge_shaped(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert read_verification(archive) == found
 
 
+def test_small_limits(tiny: ModelSpec, tmp_path: Path) -> None:
+    """A model that takes two short texts a request is verified within its own limits."""
+    limited = tiny.model_copy(update={"max_texts": 2, "max_chars": 20})
+    found = verify(packed(limited, tmp_path))
+    assert len(found.texts) == 8
+    assert max(map(len, found.texts)) == 20
+
+
 def test_minilm(tmp_path: Path) -> None:
     """The default model's archive serves its real vectors: the meaning is there, not just the shape."""
     spec = ModelSpec.model_validate(
