@@ -60,8 +60,11 @@ def locked_packages(choice: Choice) -> dict[str, str]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Distribution name (normalised) → version of everything installed here."""
-    return {canonicalize_name(one.metadata["Name"]): one.version for one in importlib.metadata.distributions()}
+    """Distribution name (normalised) → version of everything installed here; of two, the one that would be imported."""
+    versions: dict[str, str] = {}
+    for one in importlib.metadata.distributions():
+        versions.setdefault(canonicalize_name(one.metadata["Name"]), one.version)
+    return versions
 
 
 def lock_matches(choice: Choice, installed: Mapping[str, str]) -> Finding:

@@ -145,3 +145,12 @@ def test_training_versions_are_compared() -> None:
 def test_the_interpreter_passes() -> None:
     """The tests run on the pinned Python."""
     assert checks.python_version((sys.version_info.major, sys.version_info.minor)).status == "ok"
+
+
+def test_a_vendored_copy_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second copy of a package further down sys.path, as setuptools brings along, does not count."""
+    vendored = tmp_path / "packaging-1.0.dist-info"
+    vendored.mkdir()
+    (vendored / "METADATA").write_text("Metadata-Version: 2.1\nName: packaging\nVersion: 1.0\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    assert checks.installed_versions()["packaging"] == LOCKED["packaging"]
