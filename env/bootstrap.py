@@ -172,19 +172,22 @@ def check_machine(choice: Choice) -> None:
 
 
 def serving() -> bool:
-    """Whether a supervisord of this checkout is alive; its programs run from .venv."""
-    try:
-        pid = int((ROOT / "var" / "run" / "supervisord.pid").read_text())
-        return b"supervisord" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return False
+    """Whether a supervisord runs from .venv, whatever folder its state is in; its programs would lose their files."""
+    ours = os.fsencode(VENV / "bin" / "supervisord")
+    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if ours in cmdline.read_bytes().split(b"\0"):
+                return True
+        except OSError:
+            continue  # it ended meanwhile
+    return False
 
 
 def create_venv(choice: Choice, stamps: Stamps, *, repair: bool) -> None:
     """An empty .venv, unless an earlier run left a part of the same lock.
 
     Raises:
-        SetupError: the service runs from the .venv that would be replaced.
+        SetupError: the service runs from the .venv that would be replaced, or this Python cannot make one.
     """
     if stamps.resumable() and not repair:
         say("going on where an earlier run stopped")
@@ -192,7 +195,13 @@ def create_venv(choice: Choice, stamps: Stamps, *, repair: bool) -> None:
     if serving():
         raise SetupError(f"{VENV} has to be built anew and the service runs from it: `make down` first, then again")
     say(f"creating {VENV}")
-    venv.create(VENV, with_pip=True, clear=True)
+    try:
+        venv.create(VENV, with_pip=True, clear=True)
+    except subprocess.CalledProcessError as error:  # Debian's Python has no ensurepip of its own
+        raise SetupError(
+            f"{sys.executable} cannot make a virtual environment with pip: install its venv package "
+            "(python3.11-venv on Debian and Ubuntu), then run this again"
+        ) from error
     stamps.start()
 
 

@@ -44,6 +44,13 @@ def told() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
+def running_settings() -> Settings:
+    """What the service below this var/ was brought up with, so that a flag given to `up` is known to the others."""
+    from ops.torchserve.launcher import in_force
+
+    return in_force(load_settings())
+
+
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")
 
@@ -99,12 +106,23 @@ def _print_up(settings: Settings, probes: Any) -> None:
 
 
 @app.command()
-def down(json: Json = False) -> None:
-    """Stop the service; leave no process, port or temp folder behind."""
-    from ops.down import bring_down
+def down(
+    model: Annotated[list[str] | None, typer.Argument(help="only take these out of service")] = None,
+    json: Json = False,
+) -> None:
+    """Stop the service and leave no process, port or temp folder behind; or take single models out of it."""
+    from ops.down import bring_down, take_out
 
     with told():
-        ran = bring_down(load_settings(), Reporter().say)
+        settings = running_settings()
+        if model:
+            left = take_out(settings, model, Reporter())
+            if json:
+                print_json({"serving": left})
+            else:
+                out.print(f"still serving: {', '.join(left) or 'nothing'}")
+            return
+        ran = bring_down(settings, Reporter().say)
         if json:
             print_json({"stopped": ran})
         else:
@@ -118,7 +136,7 @@ def status(json: Json = False) -> None:
     from ops.status import look
 
     with told():
-        settings = load_settings()
+        settings = running_settings()
         desired, references = known_references(settings)
         found = look(settings, desired, references)
         if json:
@@ -176,7 +194,7 @@ def embed(
     from ops.embed import embed_texts, similarity
 
     with told():
-        settings = load_settings()
+        settings = running_settings()
         texts = [line.rstrip("\n") for line in sys.stdin] if text == ["-"] else text
         answer = embed_texts(settings, texts, model=model, prompt_name=prompt_name)
         if json:
@@ -196,13 +214,18 @@ def embed(
 
 @app.command()
 def fetch(
-    model: Model, refresh: Annotated[bool, typer.Option(help="ask the hub where a branch is now")] = False
+    model: Model,
+    refresh: Annotated[bool, typer.Option(help="ask the hub where a branch is now")] = False,
+    json: Json = False,
 ) -> None:
     """Have a model's files: from the hub, a folder or a package."""
     from ops.prepare import fetch_model
 
     with told():
         snapshot = fetch_model(load_settings(), model, Reporter(), refresh=refresh)
+        if json:
+            print_json(snapshot)
+            return
         out.print(f"{model}: {len(snapshot.files)} files, {snapshot.bytes >> 20} MB, revision {snapshot.revision}")
         out.print(f"  {snapshot.root}")
 
@@ -259,7 +282,7 @@ def doctor(json: Json = False) -> None:
     from ops.prepare import examine_all
 
     with told():
-        settings = load_settings()
+        settings = running_settings()
         findings = []
         for one in examine_all(settings):
             findings.append(one)

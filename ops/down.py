@@ -1,12 +1,16 @@
-"""`embedkit down`: stop everything that `up` started and leave nothing running."""
+"""`embedkit down`: stop everything that `up` started and leave nothing running, or take single models out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from archives.progress import Progress
+from ops.desired import applied_file, desired_file, read_models, write_models
+from ops.errors import OpsError
 from ops.exclusive import exclusive
 from ops.settings import Settings
 from ops.supervisor.config import pid_file, socket_file
 from ops.supervisor.control import Supervisor
 from ops.torchserve import leftovers, pidfile
+from ops.torchserve.management import Management
 
 
 def bring_down(settings: Settings, progress: Callable[[str], None]) -> bool:
@@ -34,3 +38,30 @@ def bring_down(settings: Settings, progress: Callable[[str], None]) -> bool:
         for file in (socket_file(settings), pid_file(settings)):
             file.unlink(missing_ok=True)
     return ran or bool(orphans)
+
+
+def take_out(settings: Settings, names: Iterable[str], progress: Progress) -> list[str]:
+    """Remove models from the desired state and, where it runs, from the server; returns the models left.
+
+    Raises:
+        OpsError: a name is not served, or TorchServe refuses.
+    """
+    with exclusive(settings.run / "up.lock"):
+        desired = read_models(desired_file(settings))
+        applied = read_models(applied_file(settings))
+        going = list(names)
+        unknown = [name for name in going if name not in desired]
+        if unknown:
+            raise OpsError(f"{unknown[0]} is not served; served: {', '.join(desired) or 'nothing'}")
+        for name in going:
+            del desired[name]
+        write_models(desired_file(settings), desired)
+        if Supervisor(settings).running():
+            management = Management(settings, timeout_s=60)
+            for name in going:
+                for loaded in management.describe(name):
+                    progress.say(f"{name}: removing version {loaded.version} from the server")
+                    management.unregister(name, loaded.version)
+                applied.pop(name, None)
+            write_models(applied_file(settings), applied)
+    return list(desired)

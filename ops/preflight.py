@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from env import checks
 from env.checks import Finding
-from env.chooser import Choice, ChoiceError, chosen
+from env.chooser import Choice, ChoiceError, installed
 from env.hardware import Hardware, detect
 from ops.errors import OpsError
 from ops.settings import Settings
@@ -36,9 +36,9 @@ def preflight(settings: Settings, misfits: Iterable[str]) -> None:
         raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
-def _chosen() -> Choice | Finding:
+def _installed() -> Choice | Finding:
     try:
-        return chosen()
+        return installed()
     except ChoiceError as error:
         return Finding("lock", "fail", str(error), "unset TORCH")
 
@@ -58,14 +58,14 @@ def examine(
         archives: findings about the served models' archives.
     """
     hardware = detect()
-    installed = checks.installed_versions()
+    versions_here = checks.installed_versions()
     running = kit_runs(settings)
     yield checks.python_version((sys.version_info.major, sys.version_info.minor))
-    choice = _chosen()
+    choice = _installed()
     if isinstance(choice, Finding):
         yield choice
     else:
-        yield checks.lock_matches(choice, installed)
+        yield checks.lock_matches(choice, versions_here)
         yield checks.unchanged_since_install(checks.locked_packages(choice))
     yield checks.jdk(os.environ)
     yield checks.torch_build(hardware, checks.probe_torch())
@@ -81,4 +81,4 @@ def examine(
             yield Finding("placement", "ok", "the served models fit this machine")
     yield from archives()
     for model, versions in trained.items():
-        yield checks.trained_with(model, versions, installed)
+        yield checks.trained_with(model, versions, versions_here)

@@ -1,5 +1,6 @@
 """`embedkit up`: from names to models that answer, changing nothing that is right already."""
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.progress import Progress
 from archives.store import write_whole
 from env.hardware import Hardware, detect
+from env.jdk import find_jdk
 from ops.desired import Served, applied_file, desired_file, read_models, write_models
 from ops.exclusive import exclusive
 from ops.preflight import preflight
@@ -82,7 +84,8 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
         ended = leftovers.end(leftovers.our_processes(settings), grace_s=5)
         if ended:
             progress.say(f"ended a server without a supervisor: pids {', '.join(map(str, ended))}")
-        progress.say("starting supervisord")
+        jdk = find_jdk(os.environ)
+        progress.say(f"starting supervisord; Java {jdk.version} from {jdk.origin}{f': {jdk.note}' if jdk.note else ''}")
         supervisor.boot()
         return
     if conf_changed:

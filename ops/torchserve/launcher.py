@@ -37,6 +37,14 @@ def read_settings(path: Path) -> Settings:
     return Settings.model_validate(orjson.loads(path.read_bytes()))
 
 
+def in_force(settings: Settings) -> Settings:
+    """The settings that the service below the same var/ was last brought up with, flags included; else these."""
+    try:
+        return read_settings(settings_file(settings))
+    except (OSError, ValueError):
+        return settings
+
+
 def servable(settings: Settings, wanted: Mapping[str, Served]) -> dict[str, Served]:
     """The desired models whose archive is there; the others are named in the log and the rest still serves."""
     found = {}

@@ -112,6 +112,13 @@ class Stack:
         entries = requests.get(self.settings.management_url(f"/models/{model}"), timeout=10).json()
         return {one["pid"] for one in entries[0]["workers"] if one["status"] == "READY"}
 
+    def full_strength(self, model: str = "minilm") -> set[int]:
+        """The pids of all workers that the model should have, once they are there."""
+        entries = requests.get(self.settings.management_url(f"/models/{model}"), timeout=10).json()
+        wanted = int(entries[0]["minWorkers"])
+        self.eventually(lambda: len(self.worker_pids(model)) == wanted, 30)
+        return self.worker_pids(model)
+
     def jvm_pid(self) -> int:
         servers = [
             one for one in leftovers.our_processes(self.settings) if leftovers.is_server(one.cmdline(), self.settings)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 
 import psutil
@@ -9,7 +10,7 @@ import pytest
 
 from env.checks import port_is_free
 from ops.desired import desired_file, read_models, write_models
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, free_ports
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +31,7 @@ def no_orphans(stack: Stack) -> bool:
 
 def test_jvm_kill_9(stack: Stack) -> None:
     """The JVM killed outright: it serves again by itself, as another process, and no worker is orphaned."""
-    expected, before, workers = stack.embed(), stack.jvm_pid(), stack.worker_pids()
+    expected, before, workers = stack.embed(), stack.jvm_pid(), stack.full_strength()
     os.kill(before, signal.SIGKILL)
     report("JVM kill -9", stack.recovered(expected, RESTART_S))
     assert stack.jvm_pid() != before
@@ -51,7 +52,7 @@ def test_torchserve_stop(stack: Stack) -> None:
 
 def test_worker_kill_9(stack: Stack) -> None:
     """One worker killed: the other goes on answering, and the full strength returns under the same JVM."""
-    expected, server, before = stack.embed(), stack.jvm_pid(), stack.worker_pids()
+    expected, server, before = stack.embed(), stack.jvm_pid(), stack.full_strength()
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
     started = time.monotonic()
@@ -65,7 +66,7 @@ def test_worker_kill_9(stack: Stack) -> None:
 def test_every_worker_kill_9(stack: Stack) -> None:
     """All workers killed at once: they are replaced and the same vector comes back."""
     expected = stack.embed()
-    for pid in stack.worker_pids():
+    for pid in stack.full_strength():
         os.kill(pid, signal.SIGKILL)
     report("all workers kill -9", stack.recovered(expected, RESTART_S))
 
@@ -107,7 +108,7 @@ def test_supervisord_kill_9_then_up(stack: Stack) -> None:
 
 def test_a_model_added_later_survives_a_crash(stack: Stack) -> None:
     """`up tiny_bge` adds a model without touching the workers of the others; after a kill -9 both come back."""
-    expected, workers = stack.embed(), stack.worker_pids()
+    expected, workers = stack.embed(), stack.full_strength()
     stack.embedkit("up", "tiny_bge")
     assert stack.worker_pids() == workers
     tiny = stack.embed(model="tiny_bge")
@@ -138,10 +139,30 @@ def test_a_missing_archive_does_not_stop_the_others(stack: Stack) -> None:
     stack.recovered(stack.embed(model="tiny_bge"), 5, "tiny_bge")
 
 
+def test_a_model_taken_out_stays_out(stack: Stack) -> None:
+    """`down tiny_bge` removes one model from the running service and the desired state; the others go on."""
+    stack.embedkit("up", "tiny_bge")
+    expected, workers = stack.embed(), stack.full_strength()
+    assert "minilm" in stack.embedkit("down", "tiny_bge").stdout
+    assert stack.post({"input": "x"}, "tiny_bge").status_code == 404
+    assert stack.worker_pids() == workers
+    assert "tiny_bge" not in read_models(desired_file(stack.settings))
+    assert "is not served" in stack.embedkit("down", "tiny_bge", check=False).stderr
+    stack.recovered(expected, 5)
+
+
+def test_a_flag_of_up_is_known_to_the_other_commands(stack: Stack) -> None:
+    """After `up --inference-port`, status and embed ask at that port without being told; `up` again moves it back."""
+    other = free_ports(1)[0]
+    stack.embedkit("up", "--inference-port", str(other))
+    assert stack.status()["ports"]["inference"] == other
+    assert "384 numbers" in stack.embedkit("embed", "a cat").stdout
+    stack.embedkit("up")
+    assert stack.status()["ports"]["inference"] == stack.settings.inference_port
+
+
 def test_a_taken_port_is_told_before_anything_starts(stack: Stack) -> None:
     """With the inference port taken, `up` refuses with port and mend, and starts nothing."""
-    import socket
-
     expected = stack.embed()
     stack.embedkit("down")
     with socket.create_server(("127.0.0.1", stack.settings.inference_port)):
@@ -154,7 +175,7 @@ def test_a_taken_port_is_told_before_anything_starts(stack: Stack) -> None:
     stack.recovered(expected, 5)
 
 
-def test_only_named_models_are_desired(stack: Stack) -> None:
+def test_the_desired_state_names_archives_by_digest(stack: Stack) -> None:
     """What is served is what was written down: the desired state lists each model with its archive's digest."""
     models = read_models(desired_file(stack.settings))
     assert all(len(one.sha256) == 64 for one in models.values())

@@ -1,5 +1,5 @@
 """The set-up script: order, fallbacks, and what is said when something cannot be had. pip itself is a recorder here;
-`make fresh` and CI run the real one."""
+`.ci/run` on a fresh clone runs the real one."""
 
 import subprocess
 import sys
