@@ -37,7 +37,9 @@ def parse_major(version: str) -> int:
 def java_version(java: Path) -> str | None:
     """What `java -version` says, such as "11.0.30"; None when it cannot be run."""
     try:
-        asked = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True)
+        # Without the flag every JVM, however short its life, leaves a folder in /tmp.
+        command = [java, "-XX:-UsePerfData", "-version"]
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     found = re.search(r'version "([^"]+)"', asked.stderr + asked.stdout)
