@@ -38,7 +38,7 @@ def java_version(java: Path) -> str | None:
     """What `java -version` says, such as "11.0.30"; None when it cannot be run."""
     try:
         # Without the flag every JVM, however short its life, leaves a folder in /tmp.
-        command = [java, "-XX:-UsePerfData", "-version"]
+        command = [str(java), "-XX:-UsePerfData", "-version"]
         asked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
