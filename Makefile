@@ -9,7 +9,10 @@ up: env ## environment, archive of MODEL (default: minilm), supervised service, 
 	@$(BIN)/embedkit up $(MODEL)
 
 down: ## stop everything that `make up` started
-	@if [ -x $(BIN)/embedkit ]; then $(BIN)/embedkit down; else echo "embedkit: nothing was set up here, nothing to stop"; fi
+	@if [ -x $(BIN)/embedkit ]; then $(BIN)/embedkit down; \
+	elif [ -s var/run/supervisord.pid ] && kill -0 "$$(cat var/run/supervisord.pid)" 2>/dev/null; then \
+		echo "embedkit: the service runs and .venv, which could stop it, is gone: make env, then make down" >&2; exit 1; \
+	else echo "embedkit: nothing was set up here, nothing to stop"; fi
 
 status: env
 	@$(BIN)/embedkit status

@@ -108,6 +108,8 @@ def _look_up(source: HubSource) -> Repository:
         )
     except (requests.RequestException, OSError, ValueError) as error:
         raise FetchError(explain(error, source.hub, source.revision, endpoint())) from error
+    except (KeyError, TypeError, AttributeError) as error:  # JSON, but not a hub's
+        raise FetchError(f"{endpoint()} did not answer as a model hub about {source.hub}: check HF_ENDPOINT") from error
     if info.sha is None or (source.pinned and info.sha != source.revision):
         raise FetchError(f"{endpoint()} answered with commit {info.sha} for {source.hub}@{source.revision}: not a hub?")
     files = {}

@@ -101,8 +101,11 @@ def _save_digest(path: Path, sha256: str) -> None:
 
 
 def _current(plan: Plan, store: Path) -> Mapping[str, Any] | None:
+    path = archive_path(store, plan.spec.name, plan.spec.version)
+    if not digest_path(path).exists():  # the run that made it ended in between, or verify found it damaged
+        return None
     try:
-        manifest = read_manifest(archive_path(store, plan.spec.name, plan.spec.version))
+        manifest = read_manifest(path)
     except ArchiveError:
         return None
     return manifest if manifest["inputs"] == plan.inputs else None

@@ -159,6 +159,7 @@ def _card(spec: ModelSpec, snapshot: Snapshot, layout: Placed) -> ServingCard:
             max_body_bytes=spec.max_body_bytes,
             max_answer_bytes=spec.max_answer_bytes,
             token_budget=spec.token_budget,
+            max_request_tokens=spec.max_request_tokens,
             prompts=dict(spec.prompts),
         )
     except CardError as error:

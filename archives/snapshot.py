@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import zlib
 from collections.abc import Callable, Mapping
@@ -65,16 +66,15 @@ def _parameters(path: Path, size: int) -> int:
         return size // 4  # a pickle says its types only when loaded: taken for float32
     if path.suffix != ".safetensors":
         return 0
-    with path.open("rb") as file:
-        header = orjson.loads(file.read(int.from_bytes(file.read(8), "little")))
-    count = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            product = 1
-            for length in tensor["shape"]:
-                product *= length
-            count += product
-    return count
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > size:
+                raise ValueError(f"a header of {length} bytes")
+            header = orjson.loads(file.read(length))
+        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FetchError(f"{path}: not a safetensors file ({error}): get the model again") from error
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> FileEntry:

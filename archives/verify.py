@@ -16,11 +16,11 @@ from typing import Any, BinaryIO
 import orjson
 
 from archives.archive import opened, read_archive
-from archives.errors import VerifyError
+from archives.errors import ArchivesError, VerifyError
 from archives.plan import MANIFEST_NAME
 from archives.progress import SILENT, Progress
 from archives.snapshot import hash_file
-from archives.store import disk_errors, verification_path, write_whole
+from archives.store import digest_path, disk_errors, verification_path, write_whole
 
 CHUNK = 4 << 20
 COSINE = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
@@ -58,8 +58,10 @@ def verify(
     sidecar = verification_path(archive)
     try:
         verification = _verify(archive, python, progress, timeout_s)
-    except BaseException:
+    except BaseException as error:
         sidecar.unlink(missing_ok=True)
+        if isinstance(error, ArchivesError):
+            digest_path(archive).unlink(missing_ok=True)  # so that the next pack makes it anew
         raise
     with disk_errors(VerifyError, f"verifying {archive.name}", archive.parent):
         write_whole(sidecar, orjson.dumps(asdict(verification)))
@@ -72,7 +74,8 @@ def read_verification(archive: Path) -> Verification | None:
     Compare `archive_sha256` to know whether it is of the file that is there now.
     """
     try:
-        return Verification(**orjson.loads(verification_path(archive).read_bytes()))
+        found = Verification(**orjson.loads(verification_path(archive).read_bytes()))
+        return found if found.texts and len(found.vectors) == len(found.texts) else None
     except (OSError, orjson.JSONDecodeError, TypeError):
         return None
 

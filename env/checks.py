@@ -26,7 +26,8 @@ from env.requirements import packages_of
 
 REPAIR = "make repair"
 Status = Literal["ok", "note", "fail"]
-MIN_DISK_BYTES = 2 << 30
+LITTLE_DISK_BYTES = 2 << 30  # another archive and its logs
+MIN_DISK_BYTES = 64 << 20  # configuration, logs and the workers' files
 MIN_MEMORY_BYTES = 2 << 30
 MIN_OPEN_FILES = 4096
 
@@ -184,6 +185,19 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
+def host(name: str) -> Finding:
+    """Whether the address to listen on is one of this machine's."""
+    try:
+        addresses = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        family, *_, address = addresses[0]
+        with socket.socket(family) as listener:
+            listener.bind((address[0], 0))
+    except (OSError, UnicodeError) as error:
+        detail = f"host {name!r} is no address of this machine: {error}"
+        return Finding("host", "fail", detail, "EMBEDKIT_HOST=127.0.0.1 make up")
+    return Finding("host", "ok", f"listening on {name}")
+
+
 def ports(wanted: Mapping[str, int], host: str, *, ours: bool) -> Finding:
     """The ports are free, or, where `ours` says that the kit runs, in use by it."""
     shown = ", ".join(f"{name} {port}" for name, port in wanted.items())
@@ -208,23 +222,16 @@ def disk(folders: Iterable[Path]) -> Finding:
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not os.access(there, os.W_OK):
             return Finding(
-                "disk",
-                "fail",
-                f"{there} cannot be written by this user",
-                f"sudo chown -R {os.getuid()} {there}",
+                "disk", "fail", f"{there} cannot be written by this user (uid {os.getuid()})", f"ls -ld {there}"
             )
         free = shutil.disk_usage(there).free
         if least is None or free < least[0]:
             least = (free, there)
     assert least is not None
     free, there = least
-    if free < MIN_DISK_BYTES:
-        return Finding(
-            "disk",
-            "fail",
-            f"{free >> 20} MB free at {there}, {MIN_DISK_BYTES >> 20} MB needed",
-            f"du -sh {there}/*",
-        )
+    if free < LITTLE_DISK_BYTES:
+        detail = f"{free >> 20} MB free at {there}"
+        return Finding("disk", "fail" if free < MIN_DISK_BYTES else "note", detail, f"du -xh {there} | sort -h | tail")
     return Finding("disk", "ok", f"{free >> 30} GB free at {there}")
 
 
@@ -239,16 +246,13 @@ def memory(available: int) -> Finding:
     return Finding("memory", "ok", f"{available >> 30} GB available")
 
 
-def open_files(soft: int | None = None) -> Finding:
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if soft is None else soft
-    if soft != resource.RLIM_INFINITY and soft < MIN_OPEN_FILES:
-        return Finding(
-            "limits",
-            "fail",
-            f"{soft} open files allowed, {MIN_OPEN_FILES} needed",
-            f"ulimit -n {MIN_OPEN_FILES}",
-        )
-    return Finding("limits", "ok", "open files: " + ("unlimited" if soft == resource.RLIM_INFINITY else str(soft)))
+def open_files(hard: int | None = None) -> Finding:
+    """The hard limit: supervisord raises its own soft limit to what its configuration asks for (minfds)."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if hard is None else hard
+    if hard != resource.RLIM_INFINITY and hard < MIN_OPEN_FILES:
+        detail = f"{hard} open files allowed, {MIN_OPEN_FILES} needed"
+        return Finding("limits", "fail", detail, f"ulimit -Hn {MIN_OPEN_FILES}")
+    return Finding("limits", "ok", "open files: " + ("unlimited" if hard == resource.RLIM_INFINITY else str(hard)))
 
 
 def trained_with(model: str, trained: Mapping[str, str], installed: Mapping[str, str]) -> Finding:

@@ -29,9 +29,10 @@ class Jdk:
 
 
 def parse_major(version: str) -> int:
-    """Java's major version: 8 for "1.8.0_392", 11 for "11.0.30"."""
+    """Java's major version: 8 for "1.8.0_392", 11 for "11.0.30", 0 for what is no version."""
     parts = re.split(r"[._+-]", version)
-    return int(parts[1] if parts[0] == "1" else parts[0])
+    number = parts[1] if parts[0] == "1" and len(parts) > 1 else parts[0]
+    return int(number) if number.isdigit() else 0
 
 
 def java_version(java: Path) -> str | None:

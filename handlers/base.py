@@ -7,7 +7,7 @@ TorchServe does with an exception (a 503 for the whole batch) is therefore never
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from .body import decode_body, request_headers
 from .card import CARD_NAME, ServingCard
 from .devices import choose, look
 from .engine import Engine, load_engine
-from .errors import InternalError, RequestError
+from .errors import InternalError, OverloadedError, RequestError
 from .failures import as_request_error, free_cached_memory, is_out_of_memory, leave_worker_on_cuda_error
 from .items import Item
 from .loading import LoadedModel
@@ -33,6 +33,7 @@ from .tokenizing import check_tokens
 log = logging.getLogger("embedkit")
 
 _JSON = "application/json"
+RESPONSE_TIMEOUT_S = 120  # TorchServe's own, where model-config.yaml names none
 
 
 class EmbeddingHandler:
@@ -69,6 +70,10 @@ class EmbeddingHandler:
             log.error("embedkit: cannot serve %s: %s", context.model_name, error)  # noqa: TRY400 - the worker logs the traceback
             raise
         self.model_name = str(context.model_name or card.model)
+        # TorchServe ends a worker that has not answered its batch within responseTimeout: half of it for computing
+        # leaves room for the last group that is begun, and for decoding and encoding.
+        timeout_s = float((context.model_yaml_config or {}).get("responseTimeout", RESPONSE_TIMEOUT_S))
+        self._patience_s = timeout_s / 2
         self._limits = Limits(
             max_texts=card.max_texts,
             max_chars=card.max_chars,
@@ -121,8 +126,14 @@ class EmbeddingHandler:
         wanted = [item for item in items if item.is_open]
         if not wanted:
             return
+        started = time.monotonic()
         with self._telemetry.stage("forward"):
-            _together_or_apart(wanted, self._embed)
+            for group in grouped(wanted, self.card.max_request_tokens):
+                if time.monotonic() - started < self._patience_s:
+                    _together_or_apart(group, self._embed)
+                else:
+                    for item in group:
+                        item.error = OverloadedError()
         computed = [tokens for item in wanted if item.vectors is not None for tokens in item.tokens]
         self._telemetry.batch(
             texts=len(computed),
@@ -148,7 +159,7 @@ class EmbeddingHandler:
             headers = request_headers(context.get_all_request_header(index))
             match route(headers):
                 case "describe":
-                    item.body = orjson.dumps(self.facts)
+                    item.body = orjson.dumps(self.facts.public())
                 case "models":
                     item.body = self._model_list()
                 case "embeddings":
@@ -172,7 +183,12 @@ class EmbeddingHandler:
         for item, request in zip(items, requests, strict=True):
             item.tokens = [*islice(of_texts, len(request.texts)), *tokenizer.encode_ids(request.token_ids)]
             try:
-                check_tokens(item.tokens, limit=tokenizer.max_tokens, truncate=request.truncate)
+                check_tokens(
+                    item.tokens,
+                    limit=tokenizer.max_tokens,
+                    most=self.card.max_request_tokens,
+                    truncate=request.truncate,
+                )
             except RequestError as error:
                 item.error = error
 
@@ -208,6 +224,21 @@ class EmbeddingHandler:
             "owned_by": "embedkit",
         }
         return orjson.dumps({"object": "list", "data": [model]})
+
+
+def grouped(items: Sequence[Item], most_tokens: int) -> Iterator[list[Item]]:
+    """The items in order, cut where a group would hold more tokens than one request may; mostly a single group."""
+    group: list[Item] = []
+    total = 0
+    for item in items:
+        tokens = sum(len(one.ids) for one in item.tokens)
+        if group and total + tokens > most_tokens:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += tokens
+    if group:
+        yield group
 
 
 def _contained(item: Item, step: Callable[[Item], None], *, traceback: bool = True) -> None:

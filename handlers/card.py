@@ -33,7 +33,8 @@ class ServingCard:
 
     `threads` is torch's intra-op threads of one worker on CPU; `max_tokens` a cap below the model's own limit
     (special tokens included); `max_chars` characters, or token ids, of one text; `max_body_bytes` is meant
-    after decompression; `token_budget` padded tokens of one forward pass; `prompts` texts put before each
+    after decompression; `token_budget` padded tokens of one forward pass; `max_request_tokens` those of one
+    request, so that none keeps a worker for minutes; `prompts` texts put before each
     text of a request that names them in `prompt_name`.
 
     Raises CardError for a value out of range.
@@ -53,6 +54,7 @@ class ServingCard:
     max_body_bytes: int = 32 * 1024 * 1024
     max_answer_bytes: int = 64 * 1024 * 1024
     token_budget: int = 16_384
+    max_request_tokens: int = 131_072
     prompts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -80,6 +80,18 @@ class InternalError(RequestError):
         super().__init__(message, code="internal_error")
 
 
+class OverloadedError(RequestError):
+    """503: the requests that share its batch left no time for this one; a later try may pass."""
+
+    status = 503
+    type = "server_error"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server is busy with the requests that came together with this one; try again.", code="overloaded"
+        )
+
+
 class NoMemoryError(RequestError):
     """503: the memory did not suffice just now; a later or smaller request may pass."""
 

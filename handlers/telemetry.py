@@ -46,6 +46,10 @@ class WorkerFacts:
     max_tokens: int
     reason: str
 
+    def public(self) -> dict[str, object]:
+        """What may be told to any client: TorchServe passes a forged `describe` header on."""
+        return {name: getattr(self, name) for name in ("model", "version", "fingerprint", "dimensions", "max_tokens")}
+
 
 class Telemetry:
     """A worker's measurements; every method does nothing where telemetry is off or has failed."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .errors import BadRequestError
+from .errors import BadRequestError, TooLargeError
 
 _PROBE = "a"
 
@@ -97,12 +97,21 @@ class BatchTokenizer:
         return encoding.ids[:first], encoding.ids[last:]
 
 
-def check_tokens(encoded: Sequence[Tokens], *, limit: int, truncate: bool) -> None:
-    """Whether one request's texts can be computed; `limit` is the model's, `truncate` the request's wish.
+def check_tokens(encoded: Sequence[Tokens], *, limit: int, most: int, truncate: bool) -> None:
+    """Whether one request's texts can be computed; `limit` is the model's for a text, `most` the card's for all
+    texts of a request, `truncate` the request's wish.
 
     Raises BadRequestError for the first text that holds no token at all, or, without `truncate`, for the
-    first that was cut, naming it, its tokens and the limit.
+    first that was cut, naming it, its tokens and the limit; TooLargeError for more than `most` tokens together.
     """
+    together = sum(len(tokens.ids) for tokens in encoded)
+    if together > most:
+        raise TooLargeError(
+            f"'input' has {together} tokens; at most {most} are allowed in a request (max_request_tokens): "
+            "send it in several",
+            param="input",
+            code="too_many_tokens",
+        )
     for index, tokens in enumerate(encoded):
         if not tokens.ids:
             raise BadRequestError(

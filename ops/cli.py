@@ -98,7 +98,8 @@ def _print_up(settings: Settings, probes: Any) -> None:
     shown = table("what", "state", "port", "log")
     for name, program in programs.items():
         ports = ", ".join(f"{listener} {port}" for listener, port in settings.ports.items() if "grpc" not in listener)
-        shown.add_row(name, f"{program.state}, pid {program.pid}", ports, program.log)
+        state = f"runs, pid {program.pid}" if program.alive else program.state
+        shown.add_row(name, state, ports, program.log)
     for name, found in probes.items():
         answer = f"answers in {found.latency_s * 1000:.0f} ms, cosine {found.cosine:.6f}"
         shown.add_row(f"model {name}", answer, str(settings.inference_port), str(settings.logs / "model.log"))

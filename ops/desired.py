@@ -38,7 +38,11 @@ def read_models(path: Path) -> dict[str, Served]:
     """
     try:
         entries = orjson.loads(path.read_bytes())["models"]
-        return {entry["model"]: Served(**entry) for entry in entries}
+        models = {entry["model"]: Served(**entry) for entry in entries}
+        for one in models.values():
+            if not all(isinstance(value, str) for value in asdict(one).values()):
+                raise TypeError(f"{one} is not all text")
+        return models
     except FileNotFoundError:
         return {}
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:

@@ -19,9 +19,7 @@ def bring_down(settings: Settings, progress: Callable[[str], None]) -> bool:
     Raises:
         OpsError: supervisord does not end.
     """
-    with exclusive(settings.run / "up.lock") as waited:
-        if waited:
-            progress("waited for another embedkit command to finish")
+    with exclusive(settings.run / "up.lock", progress):
         ours = {process.pid for process in leftovers.our_processes(settings)}
         supervisor = Supervisor(settings)
         ran = supervisor.running()
@@ -46,7 +44,7 @@ def take_out(settings: Settings, names: Iterable[str], progress: Progress) -> li
     Raises:
         OpsError: a name is not served, or TorchServe refuses.
     """
-    with exclusive(settings.run / "up.lock"):
+    with exclusive(settings.run / "up.lock", progress.say):
         desired = read_models(desired_file(settings))
         applied = read_models(applied_file(settings))
         going = list(names)

@@ -2,19 +2,18 @@
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[bool]:
-    """Hold a lock file until the block ends, waiting for another holder; yields whether there was one."""
+def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file until the block ends; says so when it has to wait for another holder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
-        waited = False
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waited = True
+            say("another embedkit command is at work here; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield waited
+        yield

@@ -11,6 +11,7 @@ from env.hardware import Hardware, detect
 from ops.errors import OpsError
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
+from ops.torchserve.launcher import in_force
 from ops.torchserve.leftovers import our_processes
 
 
@@ -19,7 +20,18 @@ def kit_runs(settings: Settings) -> bool:
     return Supervisor(settings).running() or bool(our_processes(settings))
 
 
-def preflight(settings: Settings, misfits: Iterable[str]) -> None:
+def new_ports(settings: Settings) -> dict[str, int]:
+    """The ports that have to be free: all of them, or, where the kit runs, those it does not listen on yet."""
+    if not kit_runs(settings):
+        return settings.ports
+    try:
+        held = in_force(settings).ports
+    except OpsError:
+        return {}
+    return {name: port for name, port in settings.ports.items() if port not in held.values()}
+
+
+def preflight(settings: Settings) -> None:
     """Refuse a start that could not succeed.
 
     Raises:
@@ -27,11 +39,11 @@ def preflight(settings: Settings, misfits: Iterable[str]) -> None:
     """
     findings = [
         checks.jdk(os.environ),
-        checks.ports(settings.ports, settings.host, ours=kit_runs(settings)),
+        checks.host(settings.host),
+        checks.ports(new_ports(settings), "127.0.0.1", ours=False),
         checks.disk((settings.var, settings.store)),
     ]
     problems = [f"{one.check}: {one.detail} (try: {one.fix})" for one in findings if one.status == "fail"]
-    problems += misfits
     if problems:
         raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in problems))
 
@@ -69,7 +81,8 @@ def examine(
         yield checks.unchanged_since_install(checks.locked_packages(choice))
     yield checks.jdk(os.environ)
     yield checks.torch_build(hardware, checks.probe_torch())
-    yield checks.ports(settings.ports, settings.host, ours=running)
+    yield checks.host(settings.host)
+    yield checks.ports(settings.ports, "127.0.0.1", ours=running)
     yield checks.disk((settings.var, settings.store))
     yield checks.memory(hardware.memory_bytes)
     yield checks.open_files()

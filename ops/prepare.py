@@ -12,7 +12,7 @@ from archives.pack import LockInfo, PackedArchive, pack
 from archives.placement import Layout, Need, layout, need
 from archives.placement import misfits as unfit
 from archives.progress import Progress
-from archives.snapshot import Snapshot
+from archives.snapshot import Snapshot, hash_file
 from archives.store import archive_path
 from archives.verify import Verification, read_verification, verify
 from env.checks import Finding
@@ -22,6 +22,7 @@ from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
 from ops.preflight import examine
 from ops.probe import Reference
+from ops.served import publish, published
 from ops.settings import Settings
 
 
@@ -88,7 +89,7 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware, progress: P
         progress.say(f"{spec.name}: verifying the archive in a process of its own")
         verification = verify(packed.path, progress=progress)
     return Prepared(
-        served=Served(spec.name, spec.version, packed.path.name, packed.sha256),
+        served=publish(settings, spec.name, spec.version, packed),
         reference=reference_of(verification),
         need=need(spec, placed, snapshot.parameters),
     )
@@ -104,7 +105,7 @@ def known_references(settings: Settings) -> tuple[dict[str, Served], dict[str, R
     desired = read_models(desired_file(settings))
     references = {}
     for name, one in desired.items():
-        verification = read_verification(settings.store / one.archive)
+        _, verification = published(settings, one)
         if verification is not None:
             references[name] = reference_of(verification)
     return desired, references
@@ -120,15 +121,14 @@ def _manifests(settings: Settings) -> tuple[dict[str, Mapping[str, str]], list[F
             Finding("archives", "note", f"nothing served yet; `make up` will serve {settings.default_model}")
         )
     for name, one in desired.items():
-        path = settings.store / one.archive
+        path, verification = published(settings, one)
         try:
             trained[name] = read_manifest(path)["trained_with"]
         except ArchivesError as error:
             findings.append(Finding(f"archive {name}", "fail", str(error), f"embedkit up {name}"))
             continue
-        verification = read_verification(path)
-        if verification is None or verification.archive_sha256 != one.sha256:
-            detail = f"{path.name} is not the one that was verified when it was put into service"
+        if verification is None or hash_file(path).sha256 != one.sha256:
+            detail = f"{path.name} is not the file that was verified when it was put into service"
             findings.append(Finding(f"archive {name}", "fail", detail, f"embedkit up {name}"))
         else:
             findings.append(Finding(f"archive {name}", "ok", f"{path.name}, {verification.fingerprint}"))

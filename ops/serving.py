@@ -95,7 +95,7 @@ def wait_until_serving(
     shown: dict[str, str] = {}
     while True:
         program = supervisor.program("torchserve")
-        if program.state in {"FATAL", "STOPPED"}:
+        if program.state in {"FATAL", "STOPPED", "BACKOFF"}:  # BACKOFF: it ended before it counted as started
             raise _failure(
                 f"torchserve is {program.state} {program.spawn_error}".strip(), settings.logs / "torchserve.log"
             )

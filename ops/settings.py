@@ -84,11 +84,16 @@ class Settings(BaseModel):
     @property
     def temp(self) -> Path:
         """TorchServe's private TEMP: unpacked archives and the workers' sockets."""
-        return self.var / "tmp"
+        return self.var / "embedkit-tmp"  # emptied at each start: a name that nobody else has
+
+    @property
+    def served(self) -> Path:
+        """The verified archives that TorchServe loads; `pack` never writes here."""
+        return self.store / "served"
 
     @property
     def telemetry(self) -> Path:
-        return self.var / "telemetry"
+        return self.var / "embedkit-telemetry"
 
     def inference_url(self, path: str = "") -> str:
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound

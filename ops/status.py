@@ -101,7 +101,7 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
     programs = tuple(supervisor.programs())
     torchserve = next((program for program in programs if program.name == "torchserve"), None)
     problem = ""
-    if torchserve is None or not torchserve.running:
+    if torchserve is None or not torchserve.alive:
         state = torchserve.state if torchserve else "missing from supervisord"
         problem = f"torchserve is {state}: `supervisorctl start torchserve`, log {settings.logs / 'torchserve.log'}"
     management = Management(settings, timeout_s=5)

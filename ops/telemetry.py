@@ -37,19 +37,23 @@ def worker_cards(folder: Path) -> dict[int, WorkerCard]:
         try:
             content = orjson.loads(path.read_bytes())
             card = WorkerCard(**{name: content[name] for name in WorkerCard.__dataclass_fields__})
-        except (OSError, orjson.JSONDecodeError, KeyError):
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
             continue
         cards[card.pid] = card
     return cards
 
 
 def last_answers(folder: Path) -> dict[str, LastAnswer]:
-    """Model → its last answer, over all workers since TorchServe's start."""
+    """Model → its last answer, over all workers since TorchServe's start; empty while a file cannot be read."""
     if not any(folder.glob("*.db")):
         return {}
     values: dict[str, dict[str, float]] = {}
     collector = MultiProcessCollector(CollectorRegistry(), path=str(folder))  # type: ignore[no-untyped-call]
-    for family in collector.collect():  # type: ignore[no-untyped-call]
+    try:
+        families = list(collector.collect())  # type: ignore[no-untyped-call]
+    except Exception:  # noqa: BLE001 - a file half-made or damaged: prometheus_client raises whatever it meets
+        return {}
+    for family in families:
         for sample in family.samples:
             if sample.name.startswith("embedding_last_answer_"):
                 values.setdefault(sample.labels["model"], {})[sample.name] = sample.value

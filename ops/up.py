@@ -13,17 +13,19 @@ from archives.store import write_whole
 from env.hardware import Hardware, detect
 from env.jdk import find_jdk
 from ops.desired import Served, applied_file, desired_file, read_models, write_models
+from ops.errors import OpsError
 from ops.exclusive import exclusive
 from ops.preflight import preflight
 from ops.prepare import Prepared, misfits, prepare
 from ops.probe import Probe
+from ops.served import prune
 from ops.serving import Expected, wait_until_serving
 from ops.settings import Settings
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
 from ops.torchserve import leftovers
 from ops.torchserve.launcher import settings_file
-from ops.torchserve.management import Management
+from ops.torchserve.management import Management, ManagementError
 
 # On top of a model's own start-up time: JVM, supervisord, the other models' loads.
 START_ALLOWANCE_S = 60.0
@@ -42,9 +44,17 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
 
     Raises:
         CatalogueError: models.toml is wrong or does not have a name.
+        OpsError: a served model is no longer in it.
     """
     catalogue = load_catalogue(settings.models_file)
-    chosen = [*read_models(desired_file(settings)), *names] or [settings.default_model]
+    served = read_models(desired_file(settings))
+    chosen = [*served, *names] or [settings.default_model]
+    gone = [name for name in served if name not in catalogue]
+    if gone:
+        raise OpsError(
+            f"{gone[0]} is served and no longer in {settings.models_file}: put it back, or take it out of service "
+            f"with `embedkit down {gone[0]}`"
+        )
     return {name: find(catalogue, name) for name in chosen}
 
 
@@ -61,11 +71,14 @@ def _write_configuration(settings: Settings) -> tuple[bool, bool]:
 def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
     """Give a running TorchServe the models it does not have yet, or has in another archive; touch no other."""
     applied = read_models(applied_file(settings))
-    changed = [one for name, one in desired.items() if applied.get(name) != one]
-    if not changed:
-        return
     management = Management(settings, timeout_s=startup_s)
-    for one in changed:
+    try:
+        registered = set(management.models())
+    except ManagementError:
+        return  # it is still starting, from the desired state
+    for one in desired.values():
+        if applied.get(one.model) == one and one.model in registered:
+            continue
         for loaded in management.describe(one.model):
             progress.say(f"{one.model}: replacing version {loaded.version}, its archive has changed")
             management.unregister(one.model, loaded.version)
@@ -95,7 +108,7 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
     if settings_changed:
         progress.say("settings have changed: restarting TorchServe")
         supervisor.stop("torchserve")
-    if supervisor.program("torchserve").running:
+    if supervisor.program("torchserve").alive:
         _load_changed(settings, desired, startup_s, progress)
     else:
         progress.say("starting TorchServe")
@@ -110,22 +123,23 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
     """
     started = time.monotonic()
     settings.run.mkdir(parents=True, exist_ok=True)
-    with exclusive(settings.run / "up.lock") as waited:
-        if waited:
-            progress.say("waited for another embedkit command to finish")
+    with exclusive(settings.run / "up.lock", progress.say):
         hardware = hardware or detect()
         specs = wanted_specs(settings, names)
         supervisor_config.check_paths(settings)
-        preflight(settings, [])
+        preflight(settings)
         prepared: dict[str, Prepared] = {
             name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()
         }
         running = set(read_models(applied_file(settings))) if Supervisor(settings).running() else set()
-        preflight(settings, misfits([one for name, one in prepared.items() if name not in running], hardware))
+        unfit = misfits([one for name, one in prepared.items() if name not in running], hardware)
+        if unfit:
+            raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in unfit))
         desired = {name: one.served for name, one in prepared.items()}
         write_models(desired_file(settings), desired)
         startup_s = max(specs[name].startup_timeout_s for name in specs) + START_ALLOWANCE_S
         _start(settings, desired, startup_s, progress)
         expected = {name: Expected(one.reference, startup_s) for name, one in prepared.items()}
         probes = wait_until_serving(settings, expected, progress.say)
+        prune(settings, desired.values())
     return Up(probes, time.monotonic() - started)

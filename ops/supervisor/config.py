@@ -23,18 +23,18 @@ def pid_file(settings: Settings) -> Path:
     return settings.run / "supervisord.pid"
 
 
-def escape(value: object) -> str:
-    """A value for supervisord's configuration, where % starts an expansion and ; a comment.
+def checked(value: object) -> str:
+    """A value for supervisord's configuration, where % starts an expansion and ; a comment: as it is, or refused.
 
     Raises:
         OpsError: supervisord has no way to write this value.
     """
     text = str(value)
-    if ";" in text or "\n" in text or '"' in text:
+    if any(char in text for char in ';"%\n'):
         raise OpsError(
-            f"{text!r}: supervisord cannot take a path with ; or quotes: move the checkout or set EMBEDKIT_VAR"
+            f"{text!r}: supervisord cannot take a path with ; % or quotes: move the checkout or set EMBEDKIT_VAR"
         )
-    return text.replace("%", "%%")
+    return text
 
 
 def check_paths(settings: Settings) -> None:
@@ -57,8 +57,8 @@ def supervisord_conf(settings: Settings) -> str:
     Raises:
         OpsError: a path cannot be written there.
     """
-    run, logs, python = escape(settings.run), escape(settings.logs), escape(sys.executable)
-    socket = escape(socket_file(settings))
+    run, logs, python = checked(settings.run), checked(settings.logs), checked(sys.executable)
+    socket = checked(socket_file(settings))
     rotation = f"{settings.log_mb}MB\nstdout_logfile_backups={settings.log_files}"
     return f"""\
 ; Rendered by `embedkit up` from ops/supervisor/config.py: change embedkit.toml, not this.
@@ -70,7 +70,7 @@ chmod=0600
 logfile={logs}/supervisord.log
 logfile_maxbytes={settings.log_mb}MB
 logfile_backups={settings.log_files}
-pidfile={escape(pid_file(settings))}
+pidfile={checked(pid_file(settings))}
 childlogdir={logs}
 directory={run}
 minfds=4096
@@ -86,11 +86,12 @@ serverurl=unix://{socket}
 supervisor.ctl_factory=ops.supervisor.hint:make_hint
 
 [program:torchserve]
-command="{python}" -m ops.torchserve.launcher "{escape(settings.state / "settings.json")}"
+command="{python}" -m ops.torchserve.launcher "{checked(settings.state / "settings.json")}"
 directory={run}
 autostart=true
 autorestart=true
-startsecs=3
+; a wrong address shows after some 4 s, when the JVM ends: younger it does not count as started
+startsecs=8
 startretries=5
 stopsignal=TERM
 stopwaitsecs={settings.stop_timeout_s}
@@ -105,7 +106,7 @@ def install(settings: Settings) -> bool:
     """Write the configuration; returns whether it changed.
 
     Raises:
-        OpsError: see check_paths and escape.
+        OpsError: see check_paths and checked.
     """
     check_paths(settings)
     wanted = supervisord_conf(settings).encode()

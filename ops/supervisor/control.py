@@ -1,10 +1,13 @@
 """Start supervisord and talk to it over its socket, with supervisor's own XML-RPC client."""
 
+import contextlib
+import os
 import socket
 import subprocess
 import sys
 import time
 import xmlrpc.client
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,8 +32,9 @@ class Program:
     log: str
 
     @property
-    def running(self) -> bool:
-        return self.state == "RUNNING"
+    def alive(self) -> bool:
+        """Whether a process is there, be it too young to be called running."""
+        return self.state in {"RUNNING", "STARTING"}
 
 
 def _program(info: dict[str, Any]) -> Program:
@@ -46,6 +50,15 @@ def _program(info: dict[str, Any]) -> Program:
     )
 
 
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (xmlrpc.client.Error, OSError) as error:
+        said = error.faultString if isinstance(error, xmlrpc.client.Fault) else type(error).__name__
+        raise OpsError(f"supervisord is stopping or gone ({said}): run this again in a moment") from error
+
+
 class Supervisor:
     """The supervisord of this kit, running or not."""
 
@@ -58,19 +71,33 @@ class Supervisor:
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
     def running(self) -> bool:
-        """Whether a supervisord answers on our socket."""
+        """Whether a supervisord answers on our socket.
+
+        Raises:
+            OpsError: one does, and it is another user's.
+        """
         if not socket_file(self._settings).is_socket():
             return False
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)
             try:
                 client.connect(str(socket_file(self._settings)))
+            except PermissionError as error:
+                raise OpsError(
+                    f"{socket_file(self._settings)} belongs to another user: run this as the user that started it"
+                ) from error
             except OSError:
                 return False
         return True
 
     def pid(self) -> int:
-        return cast(int, self._rpc.getPID())
+        """supervisord's own.
+
+        Raises:
+            OpsError: it is shutting down or gone.
+        """
+        with _answering():
+            return cast(int, self._rpc.getPID())
 
     def boot(self) -> None:
         """Start supervisord, which starts its programs; returns when it answers.
@@ -81,8 +108,12 @@ class Supervisor:
         for folder in (self._settings.run, self._settings.logs):
             folder.mkdir(parents=True, exist_ok=True)
         binary = Path(sys.executable).parent / "supervisord"
+        environ = dict(os.environ)
+        if environ.get("JAVA_HOME"):  # programs start elsewhere, where a relative path means something else
+            environ["JAVA_HOME"] = str(Path(environ["JAVA_HOME"]).absolute())
         done = subprocess.run(
             [binary, "-c", config_file(self._settings)],
+            env=environ,
             capture_output=True,
             text=True,
             timeout=60,
@@ -99,19 +130,31 @@ class Supervisor:
             time.sleep(0.1)
 
     def programs(self) -> list[Program]:
-        return [_program(info) for info in self._rpc.getAllProcessInfo()]
-
-    def program(self, name: str) -> Program:
-        return _program(self._rpc.getProcessInfo(name))
-
-    def start(self, name: str) -> None:
-        """Start a program and wait until it runs; one that runs already is left alone.
+        """Every program.
 
         Raises:
-            OpsError: it does not come up; names its log.
+            OpsError: supervisord is shutting down or gone.
+        """
+        with _answering():
+            return [_program(info) for info in self._rpc.getAllProcessInfo()]
+
+    def program(self, name: str) -> Program:
+        """One program.
+
+        Raises:
+            OpsError: supervisord is shutting down or gone.
+        """
+        with _answering():
+            return _program(self._rpc.getProcessInfo(name))
+
+    def start(self, name: str) -> None:
+        """Start a program, without waiting until it has proved itself; one that runs already is left alone.
+
+        Raises:
+            OpsError: it cannot be started; names its log.
         """
         try:
-            self._rpc.startProcess(name)
+            self._rpc.startProcess(name, False)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == Faults.ALREADY_STARTED:
                 return

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 from string import Template
+from xml.sax.saxutils import escape
 
 from ops.desired import Served
 from ops.settings import Settings
@@ -25,7 +26,7 @@ def config_properties(settings: Settings, models: Iterable[Served]) -> str:
         "grpc_management_address": "127.0.0.1",
         "grpc_inference_port": settings.grpc_inference_port,
         "grpc_management_port": settings.grpc_management_port,
-        "model_store": settings.store,
+        "model_store": settings.served,
         "load_models": ",".join(f"{one.model}={one.archive}" for one in models),
         # The alternative, `log`, leaves :8082/metrics empty.
         "metrics_mode": "prometheus",
@@ -45,13 +46,24 @@ def config_properties(settings: Settings, models: Iterable[Served]) -> str:
         "max_response_size": MAX_RESPONSE_BYTES,
         "enable_envvars_config": "false",
     }
-    return "".join(f"{key}={value}\n" for key, value in lines.items())
+    return "".join(f"{key}={_escaped(value)}\n" for key, value in lines.items())
+
+
+def _escaped(value: object) -> str:
+    """A value of a .properties file, which Java reads as Latin-1 with backslash escapes."""
+    text = str(value).replace("\\", "\\\\")
+    return "".join(char if char.isascii() else _units(char) for char in text)
+
+
+def _units(char: str) -> str:
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
 
 def log4j2_xml(settings: Settings) -> str:
     """log4j2.xml: no line a request, rotation by size."""
     return Template(LOG4J2_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        logs=settings.logs, size=settings.log_mb, files=settings.log_files
+        logs=escape(str(settings.logs), {'"': "&quot;"}), size=settings.log_mb, files=settings.log_files
     )
 
 

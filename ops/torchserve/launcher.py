@@ -38,21 +38,31 @@ def read_settings(path: Path) -> Settings:
 
 
 def in_force(settings: Settings) -> Settings:
-    """The settings that the service below the same var/ was last brought up with, flags included; else these."""
+    """The settings that the service below the same var/ was last brought up with, flags included; else these.
+
+    Raises:
+        OpsError: the file is damaged, or was written for another var/, whose service it would then control.
+    """
+    file = settings_file(settings)
     try:
-        return read_settings(settings_file(settings))
-    except (OSError, ValueError):
+        found = read_settings(file)
+    except FileNotFoundError:
         return settings
+    except (OSError, ValueError) as error:
+        raise OpsError(f"{file} cannot be used ({error}): `embedkit up` writes it anew") from error
+    if found.var != settings.var:
+        raise OpsError(f"{file} was written for {found.var}, not for {settings.var}: `embedkit up` writes it anew")
+    return found
 
 
 def servable(settings: Settings, wanted: Mapping[str, Served]) -> dict[str, Served]:
     """The desired models whose archive is there; the others are named in the log and the rest still serves."""
     found = {}
     for name, one in wanted.items():
-        if (settings.store / one.archive).is_file():
+        if (settings.served / one.archive).is_file():
             found[name] = one
         else:
-            say(f"{name}: {settings.store / one.archive} is missing, not serving it: run `embedkit up {name}`")
+            say(f"{name}: {settings.served / one.archive} is missing, not serving it: run `embedkit up {name}`")
     return found
 
 
@@ -81,6 +91,7 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONNOUSERSITE": "1",
+        "LC_ALL": "C.UTF-8",  # the JVM reads file names by the locale; in C it finds no path with another letter
     }
 
 
@@ -93,6 +104,7 @@ def prepare(settings: Settings) -> list[str]:
     ended = leftovers.end(leftovers.our_processes(settings), GRACE_S)
     if ended:
         say(f"ended what an earlier server left: pids {', '.join(map(str, ended))}")
+    settings.served.mkdir(parents=True, exist_ok=True)
     for folder in (settings.temp, settings.telemetry):
         leftovers.clear_folder(folder)
     settings.temp.chmod(0o700)

@@ -31,7 +31,8 @@ def claim(pid: int) -> str | None:
 
 
 def release(pids: set[int]) -> None:
-    """Remove the file if it names one of these processes."""
+    """Remove the file if it names one of these processes, or one that is no more."""
     with contextlib.suppress(OSError, ValueError):
-        if int(pid_file().read_text()) in pids:
+        named = int(pid_file().read_text())
+        if named in pids or not psutil.pid_exists(named):
             pid_file().unlink()

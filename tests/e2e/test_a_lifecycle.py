@@ -18,7 +18,7 @@ def test_up_prints_what_runs_where(stack: Stack, first_up: str) -> None:
     """The first `up` ends with a table of program, port and log, and commands to try next."""
     for shown in (
         "torchserve",
-        "RUNNING",
+        "runs, pid",
         str(stack.settings.inference_port),
         "torchserve.log",
         "embedkit embed",

@@ -1,16 +1,20 @@
 """Faults: each test breaks one thing and ends with the vector that came before. Times are printed with `-rP`."""
 
 import os
+import shutil
 import signal
 import socket
 import time
 
 import psutil
 import pytest
+import requests
 
+from archives.snapshot import hash_file
 from env.checks import port_is_free
-from ops.desired import desired_file, read_models, write_models
+from ops.desired import desired_file, read_models
 from tests.e2e.stack import Stack, free_ports
+from tests.model_folders import make_bge_shaped
 
 pytestmark = pytest.mark.e2e
 
@@ -83,7 +87,7 @@ def test_supervisorctl_stop_stays_stopped(stack: Stack) -> None:
     assert "supervisorctl start torchserve" in found.stderr
     assert "torchserve: started" in stack.supervisorctl("start", "torchserve").stdout
     report("supervisorctl start", stack.recovered(expected, RESTART_S))
-    assert "RUNNING" in stack.supervisorctl("status", "torchserve").stdout
+    stack.eventually(lambda: "RUNNING" in stack.supervisorctl("status", "torchserve").stdout)
 
 
 def test_supervisorctl_restart(stack: Stack) -> None:
@@ -122,8 +126,9 @@ def test_a_model_added_later_survives_a_crash(stack: Stack) -> None:
 def test_a_missing_archive_does_not_stop_the_others(stack: Stack) -> None:
     """With one archive gone at a restart, the other models serve, and status and doctor name the one that does not."""
     stack.embedkit("up", "tiny_bge")
-    expected = stack.embed()
-    archive = stack.settings.store / "tiny_bge-1.0.mar"
+    expected, tiny = stack.embed(), stack.embed(model="tiny_bge")
+    name = read_models(desired_file(stack.settings))["tiny_bge"].archive
+    archive = stack.settings.served / name
     aside = archive.with_suffix(".aside")
     archive.rename(aside)
     try:
@@ -132,11 +137,11 @@ def test_a_missing_archive_does_not_stop_the_others(stack: Stack) -> None:
         found = stack.status()
         assert not found["ok"]
         assert {one["model"]: one["ok"] for one in found["models"]}["tiny_bge"] is False
-        assert "tiny_bge-1.0.mar" in stack.embedkit("doctor", check=False).stdout
+        assert name in stack.embedkit("doctor", check=False).stdout
     finally:
         aside.rename(archive)
     stack.embedkit("up")
-    stack.recovered(stack.embed(model="tiny_bge"), 5, "tiny_bge")
+    stack.recovered(tiny, 5, "tiny_bge")
 
 
 def test_a_model_taken_out_stays_out(stack: Stack) -> None:
@@ -175,12 +180,62 @@ def test_a_taken_port_is_told_before_anything_starts(stack: Stack) -> None:
     stack.recovered(expected, 5)
 
 
-def test_the_desired_state_names_archives_by_digest(stack: Stack) -> None:
-    """What is served is what was written down: the desired state lists each model with its archive's digest."""
-    models = read_models(desired_file(stack.settings))
-    assert all(len(one.sha256) == 64 for one in models.values())
-    write_models(desired_file(stack.settings), models)
-    assert read_models(desired_file(stack.settings)) == models
+def test_what_is_packed_later_is_not_served_unverified(stack: Stack) -> None:
+    """A model packed anew from other weights, and not verified, is not what a crash brings back."""
+    stack.embedkit("up", "tiny_bge")
+    tiny, one = stack.embed(model="tiny_bge"), read_models(desired_file(stack.settings))["tiny_bge"]
+    assert hash_file(stack.settings.served / one.archive).sha256 == one.sha256
+    folder = stack.folder / "tiny_bge"
+    folder.rename(stack.folder / "aside")
+    try:
+        make_bge_shaped(folder, layers=2, hidden=64, seed=9)
+        stack.embedkit("pack", "tiny_bge")
+        os.kill(stack.jvm_pid(), signal.SIGKILL)
+        stack.recovered(tiny, RESTART_S, "tiny_bge")
+        stack.embedkit("up")
+        assert float(tiny @ stack.embed(model="tiny_bge")) < 0.99
+    finally:
+        shutil.rmtree(folder)
+        (stack.folder / "aside").rename(folder)
+    stack.embedkit("up")
+    stack.recovered(tiny, 5, "tiny_bge")
+
+
+def test_a_model_that_torchserve_lost_comes_back(stack: Stack) -> None:
+    """A model removed behind the kit's back is served again by `up`."""
+    stack.embedkit("up", "tiny_bge")
+    tiny = stack.embed(model="tiny_bge")
+    assert requests.delete(stack.settings.management_url("/models/tiny_bge/1.0"), timeout=30).status_code == 200
+    stack.embedkit("up")
+    stack.recovered(tiny, 5, "tiny_bge")
+
+
+def test_a_wrong_host_or_taken_port_leaves_the_service_alone(stack: Stack) -> None:
+    """While serving, `up` with an address that cannot be had is refused, and the running server is not touched."""
+    expected, server = stack.embed(), stack.jvm_pid()
+    assert "is no address of this machine" in stack.embedkit("up", "--host", "nonsense", check=False).stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = stack.embedkit("up", "--inference-port", str(taken.getsockname()[1]), check=False)
+    assert "taken by another program" in refused.stderr
+    assert stack.jvm_pid() == server
+    stack.recovered(expected, 5)
+
+
+def test_another_folders_state_is_not_obeyed(stack: Stack) -> None:
+    """A copied var/ does not control the service that it was copied from, and nothing but the kit's own is removed."""
+    copied = stack.folder / "copied"
+    shutil.copytree(stack.settings.state, copied / "state")
+    (copied / "tmp").mkdir()
+    (copied / "tmp" / "precious").touch()
+    server = stack.jvm_pid()
+    stack.environ["EMBEDKIT_VAR"] = str(copied)
+    try:
+        refused = stack.embedkit("down", check=False)
+    finally:
+        stack.environ["EMBEDKIT_VAR"] = str(stack.settings.var)
+    assert "was written for" in refused.stderr
+    assert (copied / "tmp" / "precious").exists()
+    assert stack.jvm_pid() == server
 
 
 def test_down_leaves_nothing(stack: Stack) -> None:

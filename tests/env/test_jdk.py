@@ -17,7 +17,8 @@ def fake_java(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("version", "major"), [("1.8.0_392", 8), ("11.0.30", 11), ("17.0.15", 17), ("21", 21), ("11-ea", 11)]
+    ("version", "major"),
+    [("1.8.0_392", 8), ("11.0.30", 11), ("17.0.15", 17), ("21", 21), ("11-ea", 11), ("internal", 0), ("1", 1)],
 )
 def test_major_versions(version: str, major: int) -> None:
     """Old and new version schemes give the same kind of number."""

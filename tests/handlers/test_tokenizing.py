@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers.models import Transformer
 
-from handlers.errors import BadRequestError
+from handlers.errors import BadRequestError, TooLargeError
 from handlers.tokenizing import BatchTokenizer, Tokens, check_tokens
 from tests.model_folders import minilm_folder
 
@@ -109,13 +109,21 @@ def test_a_cut_text_is_named_where_cutting_is_not_wanted() -> None:
     """The error holds the item, its tokens and the limit; with truncate there is none."""
     encoded = [Tokens([1, 2], 2), Tokens([1, 2], 9)]
 
-    check_tokens(encoded, limit=2, truncate=True)
-    check_tokens(encoded[:1], limit=2, truncate=False)
+    check_tokens(encoded, limit=2, most=100, truncate=True)
+    check_tokens(encoded[:1], limit=2, most=100, truncate=False)
     with pytest.raises(BadRequestError, match=r"input\[1\].*9 tokens.*reads 2"):
-        check_tokens(encoded, limit=2, truncate=False)
+        check_tokens(encoded, limit=2, most=100, truncate=False)
 
 
 def test_a_text_without_tokens_is_refused() -> None:
     """Some tokenizers make nothing of white space, and nothing has no vector."""
     with pytest.raises(BadRequestError, match=r"input\[1\].*nothing"):
-        check_tokens([Tokens([1], 1), Tokens([], 0)], limit=2, truncate=True)
+        check_tokens([Tokens([1], 1), Tokens([], 0)], limit=2, most=100, truncate=True)
+
+
+def test_a_request_of_too_many_tokens_is_refused() -> None:
+    """The texts of one request together stay below the card's limit, so that none keeps a worker for minutes."""
+    encoded = [Tokens([1, 2, 3], 3), Tokens([4, 5], 2)]
+    check_tokens(encoded, limit=8, most=5, truncate=True)
+    with pytest.raises(TooLargeError, match="5 tokens; at most 4"):
+        check_tokens(encoded, limit=8, most=4, truncate=True)

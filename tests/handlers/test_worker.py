@@ -3,6 +3,7 @@
 import base64
 import gzip
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from handlers import base
+from handlers.base import grouped
 from handlers.encoding import Vectors
+from handlers.items import Item
 from handlers.tokenizing import Tokens
 from tests.handlers.torchserve_wire import JSON, Answer, Sent, Worker, json_body, raw_body
 
@@ -187,11 +190,11 @@ def test_models_are_listed(minilm: Worker) -> None:
 
 
 def test_describe_tells_what_is_served(minilm: Worker) -> None:
-    """The management API's customized description holds the worker's facts."""
+    """The management API's customized description holds what may be told to anybody."""
     answer = minilm.ask_one(Sent([], {"describe": "True"}))
 
-    assert (answer.json["device"], answer.json["dimensions"], answer.json["max_tokens"]) == ("cpu", 384, 256)
-    assert answer.json["reason"] == "device = 'cpu' in models.toml"
+    assert (answer.json["dimensions"], answer.json["max_tokens"]) == (384, 256)
+    assert "pid" not in answer.json  # any client can send that header
 
 
 class BrokenEngine:
@@ -301,3 +304,28 @@ def test_requests_leave_no_line_in_the_log(minilm: Worker, caplog: pytest.LogCap
     minilm.ask(json_body(HELLO), raw_body(b"{"))
 
     assert caplog.messages == []
+
+
+def test_a_batch_that_takes_too_long_is_answered_in_part(minilm: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that would keep the batch beyond TorchServe's timeout get a 503 each; those before them are answered,
+    so the worker is never ended for being slow."""
+    handler = minilm.handler
+    monkeypatch.setattr(handler, "_patience_s", 0.2)
+    embed = handler._embed
+
+    def slow(items: Sequence[Item]) -> None:
+        time.sleep(0.3)
+        embed(items)
+
+    monkeypatch.setattr(handler, "_embed", slow)
+    monkeypatch.setattr("handlers.base.grouped", lambda items, most: [[item] for item in items])
+    first, second = minilm.ask(json_body({"input": "one"}), json_body({"input": "two"}))
+    assert (first.status, second.status) == (200, 503)
+    assert second.error["code"] == "overloaded"
+
+
+def test_groups_hold_what_one_request_may() -> None:
+    """Items stay in order, whole, and are cut into groups below the limit; one that is larger stands alone."""
+    items = [Item(tokens=[Tokens([1] * size, size)]) for size in (3, 2, 9, 1)]
+    groups = [[len(item.tokens[0].ids) for item in group] for group in grouped(items, 5)]
+    assert groups == [[3, 2], [9], [1]]

@@ -18,7 +18,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [entry.name for entry in file.parent.iterdir()] == ["desired.json"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"models":[{"model":"x"}]}', '{"models":7}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"models":[{"model":"x"}]}',
+        '{"models":7}',
+        '{"models":[{"model":"x","version":"1","archive":5,"sha256":"0"}]}',
+    ],
+)
 def test_a_damaged_file_says_what_to_do(tmp_path: Path, content: str) -> None:
     """A file cut short or edited is named with the next step, never a traceback."""
     file = tmp_path / "desired.json"

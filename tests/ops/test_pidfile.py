@@ -39,9 +39,12 @@ def test_another_live_torchserve_keeps_its_file() -> None:
 
 
 def test_only_our_own_file_is_removed() -> None:
-    """Release removes the file of one of our pids and no other."""
-    pidfile.pid_file().write_text("4242")
+    """Release removes the file of one of our pids or of a dead process, and no other."""
+    pidfile.pid_file().write_text(str(os.getpid()))
     pidfile.release({1, 2})
     assert pidfile.pid_file().exists()
-    pidfile.release({4242})
+    pidfile.release({os.getpid()})
+    assert not pidfile.pid_file().exists()
+    pidfile.pid_file().write_text("999999999")
+    pidfile.release(set())
     assert not pidfile.pid_file().exists()

@@ -10,7 +10,7 @@ import pytest
 
 from ops.errors import OpsError
 from ops.settings import Settings
-from ops.supervisor.config import check_paths, escape, install, link_for_supervisorctl, supervisord_conf
+from ops.supervisor.config import check_paths, checked, install, link_for_supervisorctl, supervisord_conf
 
 
 def test_the_jvm_is_watched_as_the_facts_ask() -> None:
@@ -30,11 +30,12 @@ def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
     assert install(Settings(var=tmp_path, log_mb=3))
 
 
-def test_a_percent_sign_is_no_expansion() -> None:
-    """% in a path is doubled; what supervisord cannot write is refused by name."""
-    assert escape("/a%b") == "/a%%b"
+@pytest.mark.parametrize("path", ["/a;b", "/a%b", '/a"b'])
+def test_what_supervisord_cannot_read_is_refused(path: str) -> None:
+    """A path with a character that means something to supervisord is refused by name, with the way out."""
+    assert checked("/a b/ü") == "/a b/ü"
     with pytest.raises(OpsError, match="EMBEDKIT_VAR"):
-        escape("/a;b")
+        checked(path)
 
 
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
