@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 MODEL ?=
 BIN := .venv/bin
 
-.PHONY: up down status env dev repair test lint types lock lock-check docs
+.PHONY: bench bench-peers up down status env dev repair test lint types lock lock-check docs
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -22,6 +22,12 @@ env: ## the runtime environment in .venv; TORCH=cpu|cuda12|cuda13 overrides the 
 
 dev: ## the same with the development tools
 	@$(PYTHON) -m env.bootstrap --dev
+
+bench: env ## measure the running service against the same model in process
+	@$(BIN)/embedkit bench $(MODEL)
+
+bench-peers: env ## the same beside infinity, mosec and litserve, in environments of their own
+	@$(BIN)/embedkit bench $(MODEL) --peers
 
 repair: ## build .venv anew
 	@$(PYTHON) -m env.bootstrap --repair

@@ -109,8 +109,9 @@ def read_archive(path: Path) -> Archive:
             card = ServingCard(**orjson.loads(file.read(CARD_NAME)))
         except (orjson.JSONDecodeError, TypeError, CardError) as error:
             raise ArchiveError(f"{path}: {CARD_NAME} cannot be used ({error}): pack the model again") from error
-    if path.name != f"{card.model}-{card.version}.mar":
-        raise ArchiveError(f"{path}: it holds {card.model} {card.version}: name it {card.model}-{card.version}.mar")
+    name = f"{card.model}-{card.version}"
+    if path.name != f"{name}.mar" and not path.name.startswith(f"{name}-"):  # in service it carries its digest too
+        raise ArchiveError(f"{path}: it holds {card.model} {card.version}: name it {name}.mar")
     return Archive(path, manifest, card)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from archives.errors import ArchivesError
 from env.jdk import JdkError
+from ops.bench.command import bench
 from ops.console import Reporter, err, out, print_json, table
 from ops.errors import OpsError
 from ops.settings import Settings, load_settings
@@ -299,6 +300,9 @@ def doctor(json: Json = False) -> None:
             print_json({"ok": not failed, "findings": findings})
         if failed:
             raise typer.Exit(1)
+
+
+app.command()(bench)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""How fast a running deployment answers, against what the same model does in process on the same texts."""

@@ -1,0 +1,84 @@
+"""What the kit promises of its speed, as ratios within one run. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+# (backend, dtype) → least efficiency against the bound of the same backend, by profile.
+EFFICIENCY: Mapping[tuple[str, str], Mapping[str, float]] = {
+    ("torch", "float32"): {"short": 0.90, "mixed": 0.95},
+    ("torch", "bfloat16"): {"short": 0.85, "mixed": 0.95},
+    ("openvino", "bfloat16"): {"short": 0.80, "mixed": 0.95},
+}
+# Median latency of one connection, the batch delay taken off, over embedding the text alone.
+ONE_CONNECTION = 1.15
+REFUSED_WITHIN_S = 1.0
+# What is accepted may wait for a full queue and the batches in work; this much more is noise.
+QUEUE_ROOM = 1.25
+PEERS: Mapping[str, float] = {"short": 2.8, "mixed": 4.0}
+MEMORY_GROWTH, MEMORY_REQUESTS = 0.02, 100_000
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A promise and what was found; `better` is the direction."""
+
+    what: str
+    found: float
+    limit: float
+    better: Literal["higher", "lower"]
+    met: bool
+
+
+class _Card(Protocol):
+    @property
+    def backend(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+def at_least(what: str, found: float, limit: float) -> Bar:
+    return Bar(what, found, limit, "higher", found >= limit)
+
+
+def at_most(what: str, found: float, limit: float) -> Bar:
+    return Bar(what, found, limit, "lower", found <= limit)
+
+
+def efficiency(card: _Card, profile: str, found: float) -> list[Bar]:
+    """Served over the bound; nothing is promised for other backends and texts."""
+    limit = EFFICIENCY.get((card.backend, card.dtype), {}).get(profile)
+    return [] if limit is None else [at_least(f"{profile}: served over the in-process bound", found, limit)]
+
+
+def one_connection(profile: str, ratio_less_delay: float | None) -> list[Bar]:
+    if ratio_less_delay is None:
+        return []
+    what = f"{profile}: median latency of one connection less the batch delay, over embedding alone"
+    return [at_most(what, ratio_less_delay, ONE_CONNECTION)]
+
+
+def overload(
+    profile: str, *, lost_workers: int, slowest_refusal_s: float | None, p99_s: float | None, full_queue_s: float
+) -> list[Bar]:
+    """Under more than can be served."""
+    bars = [at_most(f"{profile}: workers lost at 120 %", lost_workers, 0)]
+    if slowest_refusal_s is not None:
+        bars.append(at_most(f"{profile}: slowest refusal at 120 %, seconds", slowest_refusal_s, REFUSED_WITHIN_S))
+    if p99_s is not None:
+        what = f"{profile}: p99 of what is accepted at 120 %, seconds, against a full queue"
+        bars.append(at_most(what, p99_s, QUEUE_ROOM * full_queue_s))
+    return bars
+
+
+def memory(growth: float | None, requests: int) -> list[Bar]:
+    if growth is None or requests < MEMORY_REQUESTS:
+        return []
+    return [at_most("growth of the workers' memory after the first 5,000 requests", growth, MEMORY_GROWTH)]
+
+
+def peers(profile: str, ratios: list[float]) -> list[Bar]:
+    """The smallest ratio is the one to the best peer."""
+    if not ratios or profile not in PEERS:
+        return []
+    return [at_least(f"{profile}: texts a second over the best peer's", min(ratios), PEERS[profile])]
