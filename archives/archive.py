@@ -14,7 +14,20 @@ from archives.plan import CONFIG_NAME, ENTRY_NAME, FORMAT, MANIFEST_NAME
 from handlers.card import CARD_NAME, CardError, ServingCard
 
 _REQUIRED = ("MAR-INF/MANIFEST.json", ENTRY_NAME, CONFIG_NAME, CARD_NAME, MANIFEST_NAME)
-_KEYS = ("kit", "model", "version", "revision", "source", "lock", "versions", "trained_with", "files", "inputs")
+_KEYS = (
+    "kit",
+    "model",
+    "version",
+    "revision",
+    "source",
+    "lock",
+    "versions",
+    "trained_with",
+    "files",
+    "inputs",
+    "engine",
+    "left_out",
+)
 
 
 @contextmanager

@@ -33,9 +33,21 @@ class ModelSpec(BaseModel):
     handler: Literal["sentence", "bge", "tao_8k"] = Field("sentence", description="which of handlers/ serves it")
     version: str = Field("1.0", pattern=r"^[A-Za-z0-9_.]{1,32}$", description="part of the URL")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda without a usable GPU is an error")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="what the forward pass computes in")
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="what computes; openvino is for the CPU; auto is decided once, when the model is packed"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="what the forward pass computes in; auto takes the fastest that gives float32's vectors (cosine "
+        "0.999), once, when the model is packed",
+    )
+    batch_invariant: bool = Field(
+        False, description="the same text gives the same bits whatever shares its batch; costs some throughput"
+    )
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field("auto", description="processes that serve it")
-    threads: Annotated[int, Field(ge=1, le=256)] | Auto = Field("auto", description="torch threads a worker, on CPU")
+    threads: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
+        "auto", description="threads that compute in a worker, on CPU"
+    )
     batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="requests computed as one batch")
     max_batch_delay_ms: Annotated[int, Field(ge=1, le=1000)] = Field(
         2, description="longest wait for a batch to fill, best below 10; TorchServe reads 0 as 100, so 0 is refused"
@@ -66,6 +78,10 @@ class ModelSpec(BaseModel):
     def _fits_together(self) -> Self:
         if self.dtype == "float16" and self.device == "cpu":
             raise ValueError("dtype: float16 needs a GPU: take float32 or bfloat16, or another device")
+        if self.backend == "openvino" and self.device == "cuda":
+            raise ValueError("backend: openvino computes on the CPU: take torch, or another device")
+        if self.backend == "openvino" and self.dtype == "float16":
+            raise ValueError("dtype: float16 needs a GPU, and openvino computes on the CPU: take float32 or bfloat16")
         if self.max_tokens is not None and self.token_budget < self.max_tokens:
             raise ValueError(f"token_budget: {self.token_budget} is below max_tokens = {self.max_tokens}")
         return self

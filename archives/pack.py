@@ -12,9 +12,10 @@ import orjson
 from archives.archive import read_manifest
 from archives.catalogue import ModelSpec
 from archives.errors import ArchiveError, PackError
-from archives.plan import MANIFEST_NAME, MODEL_FOLDER, LockInfo, Placed, Plan, make_plan
+from archives.plan import MANIFEST_NAME, LockInfo, Moved, Placed, Plan, make_plan
 from archives.progress import SILENT, Progress
 from archives.pump import Pump
+from archives.resolve import known, resolve
 from archives.skeleton import make_skeleton
 from archives.snapshot import Snapshot, hash_file
 from archives.store import (
@@ -44,7 +45,8 @@ class PackedArchive:
 
 def is_current(spec: ModelSpec, snapshot: Snapshot, layout: Placed, store: Path, *, lock: LockInfo) -> bool:
     """True if the archive in the store is what `pack` would make now; reads its manifest only."""
-    return _current(make_plan(spec, snapshot, layout, lock), store) is not None
+    resolution = known(spec, snapshot, store, on_gpu=layout.on_gpu)
+    return resolution is not None and _current(make_plan(spec, snapshot, resolution, layout, lock), store) is not None
 
 
 def pack(
@@ -59,14 +61,17 @@ def pack(
 ) -> PackedArchive:
     """Make the model's archive in the store, or leave the one there where it already is what would be made.
 
+    Backend and dtype are decided first where models.toml leaves them open (archives/resolve.py).
+
     The file appears under its name once it is complete and on disk; before that nothing of it does.
 
     Raises:
         PackError: a handler is missing, the archiver failed, the disk is full, or the model's files changed meanwhile.
     """
     path = archive_path(store, spec.name, spec.version)
-    plan = make_plan(spec, snapshot, layout, lock)
     with disk_errors(PackError, f"packing {spec.name}", store), locked(store, spec.name):
+        resolution = resolve(spec, snapshot, store, on_gpu=layout.on_gpu, threads=layout.threads, progress=progress)
+        plan = make_plan(spec, snapshot, resolution, layout, lock)
         if not force and (current := _current(plan, store)) is not None:
             return PackedArchive(path, archive_digest(path), current, changed=False)
         with staging(store, spec.name) as folder:
@@ -74,7 +79,7 @@ def pack(
             manifest = _manifest(plan, small)
             small[MANIFEST_NAME] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
             made = folder / path.name
-            sha256 = _write(made, small, snapshot, progress)
+            sha256 = _write(made, small, plan.moved, progress)
             # What is said of the old archive goes first: a digest or verification may be missing, but never be wrong.
             digest_path(path).unlink(missing_ok=True)
             verification_path(path).unlink(missing_ok=True)
@@ -115,23 +120,22 @@ def _manifest(plan: Plan, small: Mapping[str, bytes]) -> dict[str, Any]:
     files = {
         path: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for path, content in small.items()
     }
-    for path, entry in plan.snapshot.files.items():
-        files[f"{MODEL_FOLDER}/{path}"] = {"sha256": entry.sha256, "bytes": entry.bytes}
+    for path, one in plan.moved.items():
+        files[path] = {"sha256": one.entry.sha256, "bytes": one.entry.bytes}
     return {**plan.manifest, "files": dict(sorted(files.items()))}
 
 
-def _write(target: Path, small: Mapping[str, bytes], snapshot: Snapshot, progress: Progress) -> str:
+def _write(target: Path, small: Mapping[str, bytes], moved: Mapping[str, Moved], progress: Progress) -> str:
     """Write the zip, members sorted; returns the sha256 of the whole file."""
-    weights = {f"{MODEL_FOLDER}/{path}": path for path in snapshot.files}
-    done, total = 0, snapshot.bytes
+    done, total = 0, sum(one.entry.bytes for one in moved.values())
     with target.open("xb", buffering=0) as file, Pump(file) as pump:
         archive = StoredZip(pump.write)
-        for name in sorted({*small, *weights}):
+        for name in sorted({*small, *moved}):
             if name in small:
                 archive.begin(name, len(small[name]), zlib.crc32(small[name]))
                 archive.write(small[name])
                 continue
-            entry, source = snapshot.files[weights[name]], snapshot.root / weights[name]
+            entry, source = moved[name].entry, moved[name].source
             archive.begin(name, entry.bytes, entry.crc32)
             try:
                 with pump.hashing() as content:

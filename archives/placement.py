@@ -6,7 +6,8 @@ from typing import Literal, Protocol
 
 from env.hardware import Hardware
 
-BYTES_PER_WEIGHT = {"float32": 4, "bfloat16": 2, "float16": 2}
+# Not decided yet: the most it can come to.
+BYTES_PER_WEIGHT = {"auto": 4, "float32": 4, "bfloat16": 2, "float16": 2}
 # A CUDA context with cuBLAS workspaces, measured at 0.4–0.6 GB on data-centre GPUs, and room for activations.
 CUDA_CONTEXT = 600 << 20
 CUDA_ACTIVATIONS = 1 << 30
@@ -24,7 +25,9 @@ class Placeable(Protocol):
     @property
     def device(self) -> Literal["auto", "cpu", "cuda"]: ...
     @property
-    def dtype(self) -> Literal["float32", "bfloat16", "float16"]: ...
+    def backend(self) -> Literal["auto", "torch", "openvino"]: ...
+    @property
+    def dtype(self) -> Literal["auto", "float32", "bfloat16", "float16"]: ...
     @property
     def workers(self) -> int | Literal["auto"]: ...
     @property
@@ -33,7 +36,7 @@ class Placeable(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """Workers of a model over the whole machine, and torch threads of each where it computes on the CPU."""
+    """Workers of a model over the whole machine, and the threads that compute in each on the CPU."""
 
     workers: int
     threads: int
@@ -56,7 +59,8 @@ def layout(spec: Placeable, hardware: Hardware) -> Layout:
     On two cores two workers of one thread answer a quarter more texts than one of two: the threads of one forward
     pass wait for each other, workers do not.
     """
-    on_gpu = spec.device == "cuda" or (spec.device == "auto" and bool(hardware.gpus))
+    wants_gpu = spec.device == "cuda" or (spec.device == "auto" and bool(hardware.gpus))
+    on_gpu = wants_gpu and spec.backend != "openvino"
     if on_gpu:
         workers = WORKERS_PER_GPU * max(1, len(hardware.gpus)) if spec.workers == "auto" else spec.workers
         return Layout(workers, 1 if spec.threads == "auto" else spec.threads, on_gpu=True)

@@ -2,6 +2,10 @@
 
 The small files are made here; the weights are named with the hashes that their snapshot knows. `inputs` is a digest
 over all of it, so that an existing archive can be asked at no cost whether it is what would be made now.
+
+Where OpenVINO serves, the archive carries the converted model and leaves the model's own weights out: they are the
+same numbers again. The manifest names the files left out with their hashes (`left_out`), and the reference that every
+load and `verify` compare with was made of them by plain sentence-transformers.
 """
 
 import hashlib
@@ -13,17 +17,19 @@ from typing import Protocol
 
 import orjson
 
-import handlers
 from archives.catalogue import ModelSpec
 from archives.errors import PackError
-from archives.snapshot import Snapshot
+from archives.resolve import Resolution
+from archives.selection import is_weights
+from archives.snapshot import FileEntry, Snapshot
+from archives.worker import COMPUTING, installed_versions, worker_sources
 from handlers.card import CARD_NAME, CardError, ServingCard
 
 MANIFEST_NAME = "embedkit-manifest.json"
 ENTRY_NAME = "embedkit_entry.py"
 CONFIG_NAME = "model-config.yaml"
 MODEL_FOLDER = "model"
-FORMAT = 1  # of the archive: counted up when what stands below changes its meaning
+FORMAT = 2  # of the archive: counted up when what stands below changes its meaning
 
 # handler in models.toml → module and class in handlers/
 HANDLERS = {
@@ -31,7 +37,7 @@ HANDLERS = {
     "bge": ("bge_handler", "BgeHandler"),
     "tao_8k": ("tao_8k_handler", "Tao8kHandler"),
 }
-RECORDED = ("torch", "transformers", "sentence-transformers", "tokenizers", "safetensors", "numpy", "torchserve")
+RECORDED = (*COMPUTING, "torchserve")
 # TorchServe gives a model up for ever once a worker still fails this long after its first failure (300 s unless told).
 # It counts milliseconds in 32 bits, so 24 days is the most it can be told.
 RETRY_SECONDS = 20 * 24 * 3600
@@ -52,14 +58,24 @@ class Placed(Protocol):
     def workers(self) -> int: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def on_gpu(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A file that is copied into the archive as it is."""
+
+    source: Path
+    entry: FileEntry
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`small` maps archive names to contents; `manifest` lacks the archiver's own file, which is added to it."""
+    """`small` maps archive names to contents, `moved` to files; `manifest` lacks the archiver's own, added later."""
 
     spec: ModelSpec
-    snapshot: Snapshot
+    moved: Mapping[str, Moved]
     small: Mapping[str, bytes]
     manifest: Mapping[str, object]
 
@@ -68,23 +84,24 @@ class Plan:
         return str(self.manifest["inputs"])
 
 
-def make_plan(spec: ModelSpec, snapshot: Snapshot, layout: Placed, lock: LockInfo) -> Plan:
+def make_plan(spec: ModelSpec, snapshot: Snapshot, resolution: Resolution, layout: Placed, lock: LockInfo) -> Plan:
     """Decide all of an archive.
 
     Raises:
         PackError: the handler is not in handlers/, or the card would not be valid.
     """
-    package, sources = worker_sources(Path(handlers.__file__).parent)
+    package, sources = worker_sources()
     module, name = HANDLERS[spec.handler]
     if f"{package}/{module}.py" not in sources:
         raise PackError(f"{spec.name}: handler {spec.handler!r} needs handlers/{module}.py, which is not there")
-    card = _card(spec, snapshot, layout)
+    card = _card(spec, snapshot, resolution, layout)
     small = {
         **sources,
         ENTRY_NAME: _entry(package, module, name),
-        CONFIG_NAME: _model_config(spec, layout),
+        CONFIG_NAME: _model_config(spec, resolution, layout),
         CARD_NAME: card.to_json(),
     }
+    moved, left_out = _moved(snapshot, resolution)
     about: dict[str, object] = {
         "format": FORMAT,
         "kit": card.kit,
@@ -92,28 +109,37 @@ def make_plan(spec: ModelSpec, snapshot: Snapshot, layout: Placed, lock: LockInf
         "version": spec.version,
         "revision": snapshot.revision,
         "source": dict(snapshot.source),
+        "engine": {
+            "backend": resolution.backend,
+            "dtype": resolution.dtype,
+            "device": resolution.device,
+            "decision": resolution.decision,
+            "tried": [dict(one) for one in resolution.tried],
+        },
+        "left_out": {path: {"sha256": entry.sha256, "bytes": entry.bytes} for path, entry in left_out.items()},
         "lock": {"flavour": lock.flavour, "sha256": lock.sha256},
-        "versions": _versions(),
+        "versions": installed_versions(RECORDED),
         "trained_with": snapshot.trained_with,
     }
     archiver = importlib.metadata.version("torch-model-archiver")
     digests = {path: hashlib.sha256(content).hexdigest() for path, content in small.items()}
-    weights = {path: entry.sha256 for path, entry in snapshot.files.items()}
-    inputs = orjson.dumps([about, archiver, digests, weights], option=orjson.OPT_SORT_KEYS)
-    return Plan(spec, snapshot, small, about | {"inputs": hashlib.sha256(inputs).hexdigest()})
+    large = {path: one.entry.sha256 for path, one in moved.items()}
+    inputs = orjson.dumps([about, archiver, digests, large], option=orjson.OPT_SORT_KEYS)
+    return Plan(spec, moved, small, about | {"inputs": hashlib.sha256(inputs).hexdigest()})
 
 
-def worker_sources(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """The modules of handlers/ under a package name made of their content, which nothing installed can stand in for.
-
-    Returns: the package's name, and archive name → source.
-    """
-    modules = {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}
-    digest = hashlib.sha256()
-    for name, content in modules.items():
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    package = f"embedkit_worker_{digest.hexdigest()[:12]}"
-    return package, {f"{package}/{name}": content for name, content in modules.items()}
+def _moved(snapshot: Snapshot, resolution: Resolution) -> tuple[dict[str, Moved], dict[str, FileEntry]]:
+    """What is copied into the archive, and which of the model's files are not."""
+    moved, left_out = {}, {}
+    for name, entry in snapshot.files.items():
+        path = f"{MODEL_FOLDER}/{name}"
+        if resolution.carries_weights or not is_weights(name):
+            moved[path] = Moved(snapshot.root / name, entry)
+        else:
+            left_out[path] = entry
+    if resolution.root is not None:
+        moved |= {name: Moved(resolution.root / name, entry) for name, entry in resolution.files.items()}
+    return moved, left_out
 
 
 def _entry(package: str, module: str, name: str) -> bytes:
@@ -126,9 +152,9 @@ def _entry(package: str, module: str, name: str) -> bytes:
     ).encode()
 
 
-def _model_config(spec: ModelSpec, layout: Placed) -> bytes:
+def _model_config(spec: ModelSpec, resolution: Resolution, layout: Placed) -> bytes:
     """TorchServe's own settings of the model; it ignores unknown keys and only warns of wrong types."""
-    device = {"cpu": "cpu", "cuda": "gpu", "auto": None}[spec.device]
+    device = {"cpu": "cpu", "cuda": "gpu", "auto": None}[resolution.device]
     settings = {
         "minWorkers": layout.workers,
         "maxWorkers": layout.workers,
@@ -142,16 +168,18 @@ def _model_config(spec: ModelSpec, layout: Placed) -> bytes:
     return "".join(f"{key}: {value}\n" for key, value in settings.items()).encode()
 
 
-def _card(spec: ModelSpec, snapshot: Snapshot, layout: Placed) -> ServingCard:
+def _card(spec: ModelSpec, snapshot: Snapshot, resolution: Resolution, layout: Placed) -> ServingCard:
     try:
         return ServingCard(
             model=spec.name,
             version=spec.version,
             revision=snapshot.revision,
             kit=importlib.metadata.version("embedkit"),
-            device=spec.device,
-            dtype=spec.dtype,
-            backend="torch",
+            device=resolution.device,
+            dtype=resolution.dtype,
+            backend=resolution.backend,
+            batch_invariant=spec.batch_invariant,
+            decision=resolution.decision,
             threads=layout.threads,
             max_tokens=spec.max_tokens,
             max_texts=spec.max_texts,
@@ -164,14 +192,3 @@ def _card(spec: ModelSpec, snapshot: Snapshot, layout: Placed) -> ServingCard:
         )
     except CardError as error:
         raise PackError(f"{spec.name}: {error}") from error
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what computes vectors, read from the installed metadata: nothing heavy is imported."""
-    versions = {}
-    for name in RECORDED:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise PackError(f"{name} is not installed here, so no archive can be made for it: run `make up`") from error
-    return versions

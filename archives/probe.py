@@ -1,21 +1,25 @@
 """Load an unpacked archive as a TorchServe worker does, embed, and compare with plain sentence-transformers.
 
-Run by path in a process of its own: `python -I -B probe.py FOLDER RESULT`, with FOLDER as working directory. It writes
-RESULT as JSON, {"error": …} among it where something is wrong, and imports nothing of this project: the archive has to
-carry all it needs.
+Run by path in a process of its own: `python -I -B probe.py FOLDER RESULT [MODEL]`, with FOLDER as working directory.
+MODEL is a folder that plain sentence-transformers can load; without one, the vectors that it once gave, as the archive
+carries them, are compared with. It writes RESULT as JSON, {"error": …} among it where something is wrong, and imports
+nothing of this project: the archive has to carry all it needs.
 """
 
+import base64
 import importlib
 import json
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 # An installed or checked-out copy of these must never stand in for what was packed.
 FORBIDDEN = frozenset({"handlers", "archives", "ops", "env"})
+REFERENCE_NAME = "embedkit-reference.json"
 
 LONG = "Embedding models turn texts into vectors. 向量检索依赖于好的文本表示。 " * 60
 # The first is what later probes of a running service send: short, and the same everywhere.
@@ -44,11 +48,31 @@ class _Refuse:
             )
 
 
-def requests_within(card: dict[str, Any]) -> list[list[str]]:
-    """The texts of each request: some alone, the others in as few requests as the card's own limits allow."""
-    alone, together = ([text[: card["max_chars"]] for text in texts] for texts in (ALONE, TOGETHER))
-    most = card["max_texts"]
-    return [[text] for text in alone] + [together[start : start + most] for start in range(0, len(together), most)]
+def texts_within(card: dict[str, Any]) -> list[str]:
+    """The texts to send, as far as the card lets a text go."""
+    # In JSON a character takes up to 6 bytes; 100 are for what stands around it.
+    most = min(card["max_chars"], max(1, (card["max_body_bytes"] - 100) // 6))
+    return [text[:most] for text in (*ALONE, *TOGETHER)]
+
+
+def in_requests(texts: list[str], card: dict[str, Any], answer_bytes: int) -> list[list[str]]:
+    """The texts in as few requests as the card's limits allow, where an answer takes so many bytes a text."""
+    requests: list[list[str]] = []
+    room = 0
+    for text in texts:
+        size = len(json.dumps(text)) + 2
+        if not requests or size > room or len(requests[-1]) >= most_texts(card, answer_bytes):
+            requests.append([])
+            room = card["max_body_bytes"] - 100
+        requests[-1].append(text)
+        room -= size
+    return requests
+
+
+def most_texts(card: dict[str, Any], answer_bytes: int) -> int:
+    """How many texts a request may have; an answer may be a tenth longer than the one seen."""
+    by_bytes = int(card["max_answer_bytes"] / (1.1 * answer_bytes))
+    return max(1, min(int(card["max_texts"]), by_bytes))
 
 
 def load(folder: Path, card: dict[str, Any], batch_size: int) -> Any:
@@ -69,8 +93,17 @@ def load(folder: Path, card: dict[str, Any], batch_size: int) -> Any:
     return loader.load(card["model"], str(folder), "embedkit_entry.py", gpu, batch_size, None, True, metrics)
 
 
-def ask(service: Any, requests: list[list[str]]) -> tuple[list[list[float]], str]:
-    """Send all requests as one batch, as a worker gets it; returns the vectors and the answers' fingerprint."""
+@dataclass(frozen=True)
+class Served:
+    """What a batch was answered with; `longest` is the longest answer's bytes."""
+
+    vectors: list[list[float]]
+    fingerprint: str
+    longest: int
+
+
+def ask(service: Any, requests: list[list[str]]) -> Served:
+    """Send all requests as one batch, as a worker gets it."""
     from ts.protocol.otf_message_handler import create_predict_response
     from ts.service import Service
 
@@ -97,18 +130,28 @@ def ask(service: Any, requests: list[list[str]]) -> tuple[list[list[float]], str
         if status != 200:
             raise ProbeError(f"the handler answered a plain text with {status}: {bytes(answer).decode()[:300]}")
         vectors += [item["embedding"] for item in json.loads(answer)["data"]]
-    return vectors, str(context.get_response_headers(0).get("X-Embedkit-Fingerprint", ""))
+    fingerprint = str(context.get_response_headers(0).get("X-Embedkit-Fingerprint", ""))
+    return Served(vectors, fingerprint, max(map(len, answers)))
 
 
 def reference(folder: Path, card: dict[str, Any], texts: list[str]) -> list[list[float]]:
     """What plain sentence-transformers gives for the same texts, in float32 on the CPU."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(folder / "model"), device="cpu").float().eval()
+    model = SentenceTransformer(str(folder), device="cpu").float().eval()
     if card["max_tokens"] is not None:
         model.max_seq_length = min(card["max_tokens"], model.max_seq_length or card["max_tokens"])
     vectors = model.encode(texts, normalize_embeddings=True, show_progress_bar=False, batch_size=1)
     return [[float(value) for value in vector] for vector in vectors]
+
+
+def stored_reference(folder: Path) -> tuple[list[str], list[list[float]]]:
+    """Texts, and what plain sentence-transformers gave for them when the archive was packed."""
+    import numpy as np
+
+    about = json.loads((folder / REFERENCE_NAME).read_bytes())
+    vectors = [np.frombuffer(base64.b64decode(each), dtype="<f4") for each in about["vectors"]]
+    return about["texts"], [[float(value) for value in vector] for vector in vectors]
 
 
 def compare(served: list[list[float]], expected: list[list[float]]) -> float:
@@ -126,20 +169,24 @@ def compare(served: list[list[float]], expected: list[list[float]]) -> float:
     return float((np.sum(ours * theirs, axis=1) / norms / np.linalg.norm(theirs, axis=1)).min())
 
 
-def probe(folder: Path) -> dict[str, Any]:
+def probe(folder: Path, model: Path | None) -> dict[str, Any]:
     card = json.loads((folder / "embedkit.json").read_bytes())
     sys.meta_path.insert(0, _Refuse())
     sys.path.insert(0, str(folder))  # where TorchServe's PYTHONPATH puts it
-    requests = requests_within(card)
-    texts = [text for request in requests for text in request]
-    served, fingerprint = ask(load(folder, card, len(requests)), requests)
-    expected = reference(folder, card, texts)
+    if model is None:
+        texts, expected = stored_reference(folder)
+    else:
+        texts = texts_within(card)
+        expected = reference(model, card, texts)
+    service = load(folder, card, len(texts))
+    first = ask(service, [[text] for text in texts[: len(ALONE)]])
+    rest = ask(service, in_requests(texts[len(ALONE) :], card, first.longest))
     return {
-        "fingerprint": fingerprint,
-        "dimensions": len(served[0]),
+        "fingerprint": first.fingerprint,
+        "dimensions": len(first.vectors[0]),
         "texts": texts,
         "vectors": expected,
-        "min_cosine": compare(served, expected),
+        "min_cosine": compare(first.vectors + rest.vectors, expected),
     }
 
 
@@ -150,9 +197,9 @@ def _explain(error: BaseException, folder: Path) -> str:
     return f"{type(error).__name__}: {error}{at}"
 
 
-def main(folder: Path, result: Path) -> int:
+def main(folder: Path, result: Path, model: Path | None) -> int:
     try:
-        found = probe(folder)
+        found = probe(folder, model)
     except ProbeError as error:
         found = {"error": str(error)}
     except BaseException as error:  # noqa: BLE001 - SystemExit too: whatever ends a worker is what is asked here
@@ -163,4 +210,4 @@ def main(folder: Path, result: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).resolve(), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None))

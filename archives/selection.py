@@ -64,6 +64,11 @@ def parse_modules(content: bytes, where: str) -> list[Module]:
     return modules
 
 
+def is_weights(name: str) -> bool:
+    """Whether this file of a model holds weights, or says where they are."""
+    return name.endswith((".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json"))
+
+
 def _weights(names: set[str], kinds: tuple[str, str, re.Pattern[str]]) -> set[str]:
     """The one file, or the index with its shards, of a weight format; empty if it is not there."""
     single, index, shard = kinds

@@ -5,6 +5,7 @@ store/
   <name>-<version>.mar.sha256       its digest, as `sha256sum -c` reads it
   <name>-<version>.verified.json    what `verify` saw of it
   snapshots/<name>/<revision>/      what `fetch` got from a hub
+  engines/<name>/<digest>/          what choosing its backend and dtype came to (archives/resolve.py)
   staging/<name>/                   the run in progress; whatever lies here is worth nothing
   locks/<name>.lock
 """
@@ -23,6 +24,10 @@ from archives.errors import ArchivesError
 
 def snapshots_folder(store: Path, name: str) -> Path:
     return store / "snapshots" / name
+
+
+def engines_folder(store: Path, name: str) -> Path:
+    return store / "engines" / name
 
 
 def archive_path(store: Path, name: str, version: str) -> Path:

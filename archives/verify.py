@@ -15,15 +15,15 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from archives.archive import opened, read_archive
+from archives.archive import Archive, opened, read_archive
+from archives.candidates import BARS
 from archives.errors import ArchivesError, VerifyError
-from archives.plan import MANIFEST_NAME
+from archives.plan import MANIFEST_NAME, MODEL_FOLDER
 from archives.progress import SILENT, Progress
-from archives.snapshot import hash_file
+from archives.snapshot import Snapshot, hash_file
 from archives.store import digest_path, disk_errors, verification_path, write_whole
 
 CHUNK = 4 << 20
-COSINE = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
 _TEMPORARY = "embedkit-verify-"
 # What a worker needs of the environment: nothing that could put other code into it.
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
@@ -33,7 +33,9 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIB
 class Verification:
     """What was seen of an archive. `vectors` are plain sentence-transformers' in float32, L2-normalised, a list a text.
 
-    It is of the file whose digest is `archive_sha256`; `verified_at` is ISO 8601 in UTC.
+    It is of the file whose digest is `archive_sha256`; `verified_at` is ISO 8601 in UTC. `reference` says what those
+    vectors were computed with: the weights in the archive ("archive"), those it was made of ("snapshot"), or, where
+    neither is here, not now but when it was packed ("stored").
     """
 
     archive_sha256: str
@@ -43,12 +45,22 @@ class Verification:
     texts: list[str]
     vectors: list[list[float]]
     min_cosine: float
+    reference: str = "archive"
 
 
 def verify(
-    archive: Path, *, python: str = sys.executable, progress: Progress = SILENT, timeout_s: float = 1800
+    archive: Path,
+    *,
+    snapshot: Snapshot | None = None,
+    python: str = sys.executable,
+    progress: Progress = SILENT,
+    timeout_s: float = 1800,
 ) -> Verification:
     """Check the archive's content, load it as TorchServe would, compare its vectors; write the sidecar beside it.
+
+    Args:
+        snapshot: the files the archive was made of. They are looked at only where the archive leaves the weights out;
+            without them, it is compared with the reference vectors that it carries.
 
     Raises:
         ArchiveError: the file is not a whole archive of this kit.
@@ -57,7 +69,7 @@ def verify(
     """
     sidecar = verification_path(archive)
     try:
-        verification = _verify(archive, python, progress, timeout_s)
+        verification = _verify(archive, snapshot, python, progress, timeout_s)
     except BaseException as error:
         sidecar.unlink(missing_ok=True)
         if isinstance(error, ArchivesError):
@@ -80,8 +92,11 @@ def read_verification(archive: Path) -> Verification | None:
         return None
 
 
-def _verify(archive: Path, python: str, progress: Progress, timeout_s: float) -> Verification:
-    card, before = read_archive(archive).card, archive.stat()
+def _verify(
+    archive: Path, snapshot: Snapshot | None, python: str, progress: Progress, timeout_s: float
+) -> Verification:
+    read, before = read_archive(archive), archive.stat()
+    card = read.card
     with _temporary() as folder, disk_errors(VerifyError, f"verifying {archive.name}", folder):
         unpacked = folder / "archive"
         unpack(archive, unpacked, progress)
@@ -89,8 +104,9 @@ def _verify(archive: Path, python: str, progress: Progress, timeout_s: float) ->
         if (before.st_ino, before.st_mtime_ns, before.st_size) != (after.st_ino, after.st_mtime_ns, after.st_size):
             raise VerifyError(f"{archive}: it was replaced while it was verified: run `embedkit verify` again")
         progress.say(f"{archive.name}: every file is as its manifest says; loading it in a process of its own")
-        found = _probe(archive, unpacked, python, timeout_s)
-    bar = COSINE[card.dtype]
+        reference, model = _model(read, unpacked, snapshot, progress)
+        found = _probe(archive, unpacked, model, python, timeout_s)
+    bar = BARS[card.dtype]
     if not found["min_cosine"] >= bar:  # not "<": a NaN fails
         raise VerifyError(
             f"{archive}: its vectors are not the model's: cosine {found['min_cosine']:.6f} with plain "
@@ -99,7 +115,7 @@ def _verify(archive: Path, python: str, progress: Progress, timeout_s: float) ->
     if found["fingerprint"] != card.fingerprint:
         raise VerifyError(f"{archive}: it answers as {found['fingerprint']!r} and its card says {card.fingerprint!r}")
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Verification(archive_sha256=sha256, verified_at=now, **found)
+    return Verification(archive_sha256=sha256, verified_at=now, reference=reference, **found)
 
 
 def unpack(archive: Path, target: Path, progress: Progress = SILENT) -> None:
@@ -136,13 +152,38 @@ def _copy(source: Any, out: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _probe(archive: Path, unpacked: Path, python: str, timeout_s: float) -> dict[str, Any]:
+def _model(archive: Archive, unpacked: Path, snapshot: Snapshot | None, progress: Progress) -> tuple[str, Path | None]:
+    """What plain sentence-transformers is to load, and what to call it; None where its old vectors have to do."""
+    left_out = archive.manifest["left_out"]
+    if not left_out:
+        return "archive", unpacked / MODEL_FOLDER
+    if snapshot is None:
+        progress.say(
+            f"{archive.path.name}: the model's own weights are neither in it nor in the store: comparing with the "
+            "vectors that plain sentence-transformers gave when it was packed"
+        )
+        return "stored", None
+    wanted = {f"{MODEL_FOLDER}/{name}" for name in snapshot.files}
+    known = {**archive.manifest["files"], **left_out}
+    copy = unpacked.parent / "snapshot"
+    for path in sorted(wanted):
+        name = path.removeprefix(f"{MODEL_FOLDER}/")
+        if hash_file(snapshot.root / name).sha256 != known.get(path, {}).get("sha256"):
+            raise VerifyError(
+                f"{archive.path}: {snapshot.root / name} is not the file it was made of: fetch and pack the model again"
+            )
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).symlink_to((snapshot.root / name).absolute())
+    return "snapshot", copy
+
+
+def _probe(archive: Path, unpacked: Path, model: Path | None, python: str, timeout_s: float) -> dict[str, Any]:
     result, home = unpacked.parent / "result.json", unpacked.parent / "home"
     home.mkdir()
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment |= {"HOME": str(home), "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     script = Path(__file__).with_name("probe.py")
-    command = [python, "-I", "-B", str(script), str(unpacked), str(result)]
+    command = [python, "-I", "-B", str(script), str(unpacked), str(result), *([str(model)] if model else [])]
     try:
         ran = subprocess.run(
             command,

@@ -88,7 +88,9 @@ class EmbeddingHandler:
             version=card.version,
             device=choice.device,
             device_name=choice.name,
+            backend=card.backend,
             dtype=card.dtype,
+            decision=card.decision,
             fingerprint=card.fingerprint,
             loaded_at=time.time(),
             dimensions=self.engine.dimensions,
@@ -97,8 +99,8 @@ class EmbeddingHandler:
         )
         self._telemetry = Telemetry(self.facts, telemetry_folder())
         log.info(
-            "embedkit: %s on %s (%s): %s; %d dimensions, %d tokens, loaded in %.1f s",
-            *(card.fingerprint, choice.device, choice.name, choice.reason),
+            "embedkit: %s on %s (%s): %s; %s; %d dimensions, %d tokens, loaded in %.1f s",
+            *(card.fingerprint, choice.device, choice.name, choice.reason, card.decision or "as the card says"),
             *(self.engine.dimensions, self.engine.max_tokens, time.monotonic() - started),
         )
 

@@ -1,44 +1,54 @@
-"""Which texts share a forward pass: planning alone, no tensors.
+"""Which texts share a forward pass, and in which shape: planning alone, no tensors.
 
-A forward pass costs what its padded size costs, so texts of similar length go together and no pass takes
-more padded tokens than the budget. A text longer than the budget makes a pass of its own.
+A forward pass costs what its padded size costs, and something beside that, whatever its size. So texts of similar
+length go together, short ones rather padded than given a pass of their own, and no pass takes more padded tokens
+than the budget. A text longer than the budget makes a pass of its own.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-# A chunk ends once this much of it is padding, but not before it is worth a pass of its own: a pass has a
-# fixed cost too, and a few short texts are cheaper together, padding and all.
-_MAX_PADDING = 0.04
-_WORTH_A_PASS = 1 / 8
+from .shapes import Shapes
+
+# A run of lengths with so many passes' worth of padding in it is better cut somewhere: longer ones are not looked at.
+_MOST_PADDING = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The texts of one forward pass: their places in the batch, and the longest one's tokens."""
+    """One forward pass: the places of its texts in the batch, the tokens a row, and the rows, dummies included."""
 
     indices: list[int]
     width: int
+    rows: int
 
     @property
     def padded_tokens(self) -> int:
-        return self.width * len(self.indices)
+        return self.width * self.rows
 
 
-def plan(lengths: Sequence[int], token_budget: int) -> list[Chunk]:
+def plan(lengths: Sequence[int], shapes: Shapes) -> list[Chunk]:
     """Every index of `lengths` (tokens a text) in exactly one chunk, the longest texts first.
 
     Longest first, so that what needs most memory fails first, before time is spent on the rest. Within a
     chunk the order is by length, equal lengths in the order given: the plan depends on nothing else.
     """
+    if len(lengths) == 1:
+        (length,) = lengths
+        return [Chunk([0], length if shapes.exact else shapes.rounded(length), shapes.rows[0] if shapes.rows else 1)]
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    widths, counts = _groups([lengths[index] for index in order], shapes)
+    ends = range(1, len(widths) + 1) if shapes.uniform else _cheapest_cuts(widths, counts, shapes)
     chunks: list[Chunk] = []
-    start = 0
-    while start < len(order):
-        width = lengths[order[start]]
-        end = _end_of_chunk([lengths[index] for index in order[start : start + token_budget // width]], token_budget)
-        chunks.append(Chunk(order[start : start + end], width))
-        start += end
+    first = start = 0
+    for end in ends:
+        for texts, rows in shapes.passes(sum(counts[first:end]), widths[first]):
+            indices = order[start : start + texts]
+            longest = lengths[indices[0]]
+            chunks.append(Chunk(indices, longest if shapes.exact else shapes.rounded(longest), rows))
+            start += texts
+        first = end
     return chunks
 
 
@@ -48,12 +58,31 @@ def padding_share(lengths: Sequence[int], chunks: Sequence[Chunk]) -> float:
     return 1 - sum(lengths) / computed if computed else 0.0
 
 
-def _end_of_chunk(falling: Sequence[int], token_budget: int) -> int:
-    """How many of these lengths, longest first and all within the budget, make one chunk; at least one."""
-    padding = 0
-    for count, length in enumerate(falling):
-        padding += falling[0] - length
-        padded = falling[0] * (count + 1)
-        if padding > _MAX_PADDING * padded and padded - falling[0] >= _WORTH_A_PASS * token_budget:
-            return count
-    return max(1, len(falling))
+def _groups(falling: Sequence[int], shapes: Shapes) -> tuple[list[int], list[int]]:
+    """Lengths, longest first, as (rounded widths, how many texts of each)."""
+    rounded = {length: shapes.rounded(length) for length in set(falling)}
+    grouped = [(width, sum(1 for _ in texts)) for width, texts in groupby(falling, rounded.__getitem__)]
+    return [width for width, _ in grouped], [count for _, count in grouped]
+
+
+def _cheapest_cuts(widths: Sequence[int], counts: Sequence[int], shapes: Shapes) -> list[int]:
+    """The ends of the runs of groups that are cheapest to compute together."""
+    best = [0] * (len(widths) + 1)  # of the groups from here on
+    ends = [0] * len(widths)
+    for first in reversed(range(len(widths))):
+        texts, padding, cheapest = 0, 0, None
+        for last in range(first, len(widths)):
+            texts += counts[last]
+            padding += counts[last] * (widths[first] - widths[last])
+            if padding > _MOST_PADDING * shapes.pass_cost:
+                break
+            cost = shapes.cost(texts, widths[first]) + best[last + 1]
+            if cheapest is None or cost < cheapest:
+                cheapest, ends[first] = cost, last + 1
+        assert cheapest is not None
+        best[first] = cheapest
+    cuts, at = [], 0
+    while at < len(widths):
+        at = ends[at]
+        cuts.append(at)
+    return cuts

@@ -17,7 +17,7 @@ CARD_NAME = "embedkit.json"
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Backend = Literal["torch"]
+Backend = Literal["torch", "openvino"]
 
 # These four become part of an HTTP header (the fingerprint): printable ASCII without spaces.
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:/@-]{0,199}")
@@ -31,11 +31,12 @@ class CardError(ValueError):
 class ServingCard:
     """What is served, on what, and within which limits.
 
-    `threads` is torch's intra-op threads of one worker on CPU; `max_tokens` a cap below the model's own limit
+    `threads` are those that compute in one worker on CPU; `max_tokens` a cap below the model's own limit
     (special tokens included); `max_chars` characters, or token ids, of one text; `max_body_bytes` is meant
     after decompression; `token_budget` padded tokens of one forward pass; `max_request_tokens` those of one
     request, so that none keeps a worker for minutes; `prompts` texts put before each
-    text of a request that names them in `prompt_name`.
+    text of a request that names them in `prompt_name`. With `batch_invariant` a text's vector has the same bits
+    whatever shares its batch. `decision` says in words how backend and dtype were chosen, with the figures.
 
     Raises CardError for a value out of range.
     """
@@ -47,6 +48,8 @@ class ServingCard:
     device: Device = "auto"
     dtype: Dtype = "float32"
     backend: Backend = "torch"
+    batch_invariant: bool = False
+    decision: str = ""
     threads: int = 1
     max_tokens: int | None = None
     max_texts: int = 2048
@@ -60,6 +63,11 @@ class ServingCard:
     def __post_init__(self) -> None:
         for key, hint in typing.get_type_hints(type(self)).items():
             _check(key, getattr(self, key), hint)
+        if self.backend == "openvino" and (self.device != "cpu" or self.dtype == "float16"):
+            raise CardError(
+                f"backend = 'openvino' computes on the CPU (device = 'cpu') in float32 or bfloat16, "
+                f"not on {self.device!r} in {self.dtype!r}"
+            )
         for key in ("model", "version", "revision", "kit"):
             if _IDENTITY.fullmatch(getattr(self, key)) is None:
                 raise CardError(
@@ -69,7 +77,8 @@ class ServingCard:
     @property
     def fingerprint(self) -> str:
         """What made a vector, in one line of printable ASCII."""
-        return f"{self.model}/{self.version} rev={self.revision[:12]} {self.backend} {self.dtype} kit={self.kit}"
+        engine = f"{self.backend} {self.dtype}{' batch-invariant' if self.batch_invariant else ''}"
+        return f"{self.model}/{self.version} rev={self.revision[:12]} {engine} kit={self.kit}"
 
     def to_json(self) -> bytes:
         """The card as the archive carries it: stable key order, a newline at the end."""
@@ -112,6 +121,9 @@ def _check(key: str, value: object, hint: object) -> None:
             isinstance(name, str) and isinstance(text, str) for name, text in value.items()
         ):
             raise CardError(f"{key} = {value!r}: a table of texts by name is expected")
+    elif hint is bool:
+        if not isinstance(value, bool):
+            raise CardError(f"{key} = {value!r}: true or false is expected")
     elif hint is str:
         if not isinstance(value, str):
             raise CardError(f"{key} = {value!r}: a text is expected")

@@ -3,40 +3,47 @@
 Knows nothing of TorchServe or of requests.
 """
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from .card import ServingCard
 from .devices import Choice
 from .encoding import Vectors
+from .invariance import check_invariance
 from .loading import LoadedModel, LoadError, load
+from .openvino_backend import CONVERTED, OpenVinoEmbedder
+from .outline import load_outline
+from .parity import REFERENCE_NAME, Reference, check_parity
+from .shapes import Shapes, shapes_for
 from .tokenizing import BatchTokenizer, Tokens
-
-log = logging.getLogger("embedkit")
 
 MODEL_FOLDER = "model"
 
 _PROBES = ["a", "  How are vectors made?\t", "教练, 我想打篮球.", "MIXED case, 1,234.5 £ and 😀 naïve"]
 _WARM_UP = ["How are vectors made?", "教练, 我想打篮球. " * 8]
+# Single short texts are what people wait for: their shapes are computed once before the first of them comes.
+_WARM_LENGTHS = (*range(4, 32, 2), *range(32, 65, 4))
+
+
+class Embedder(Protocol):
+    """What a backend makes of a model; `embed` gives L2-normalised float32 vectors (n, dimensions) in order."""
+
+    dimensions: int
+
+    def embed(self, ids: Sequence[Sequence[int]]) -> Vectors: ...
 
 
 class Engine:
     """The loaded model with its tokenizer. `max_tokens` is what it reads of a text, special tokens included."""
 
-    def __init__(self, model: LoadedModel, card: ServingCard, device: str) -> None:
-        from .modeling import Embedder
-
-        limits = [limit for limit in (model.max_tokens, card.max_tokens) if limit is not None]
-        if not limits:
-            raise LoadError("the model folder names no max_seq_length; set max_tokens in models.toml")
-        self.max_tokens = min(limits)
-        self.dimensions = model.dimensions
+    def __init__(self, model: LoadedModel, embedder: Embedder, card: ServingCard, *, on_gpu: bool) -> None:
+        self.max_tokens = limit_of(model, card)
+        self.dimensions = embedder.dimensions
         self.vocabulary = model.vocabulary
-        self.model = model
         expected = _reference_tokens(model)
         try:
             self.tokenizer = BatchTokenizer(model.tokenizer, max_tokens=self.max_tokens, lower_case=model.lower_case)
@@ -45,50 +52,104 @@ class Engine:
         for wanted, got in zip(expected, self.tokenizer.encode_texts(_PROBES), strict=True):
             if wanted != got.ids and not got.truncated:
                 raise LoadError("the tokenizer gives other ids than sentence-transformers' tokenizing; not served")
-        self._embedder = Embedder(model, device=device, token_budget=card.token_budget)
-        self._token_budget = card.token_budget
-        self._on_gpu = device.startswith("cuda")
+        self._embedder = embedder
+        self._card = card
+        self._on_gpu = on_gpu
 
     def embed(self, batch: Sequence[Tokens]) -> Vectors:
         """L2-normalised float32 vectors (n, dimensions), in order."""
         return self._embedder.embed([tokens.ids for tokens in batch])
 
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """The same for texts."""
+        return self.embed(self.tokenizer.encode_texts(texts))
+
     def warm_up(self) -> None:
         """Computes before the first request does: kernels are chosen and memory is taken now.
 
         On a GPU the largest pass that can come is tried too, so that a model that does not fit fails at load.
-        Raises LoadError where the vectors are not finite.
+        Raises LoadError where the vectors are not finite, or a batch-invariant model is not that here.
         """
         batch = self.tokenizer.encode_texts(_WARM_UP)
         vectors = self.embed(batch)
         if not np.isfinite(vectors).all():
             raise LoadError("the model gives vectors that are not finite; try dtype = 'float32' in models.toml")
+        long = (batch[0].ids * self.max_tokens)[: self.max_tokens]
+        if self._card.backend == "openvino":
+            for length in _WARM_LENGTHS:
+                self._embedder.embed([long[:length]])
         if self._on_gpu:
-            longest = (batch[0].ids * self.max_tokens)[: self.max_tokens]
-            count = max(1, self._token_budget // self.max_tokens)
-            self.embed([Tokens(longest, len(longest))] * count)
+            count = max(1, self._card.token_budget // self.max_tokens)
+            self._embedder.embed([long] * count)
+        if self._card.batch_invariant:
+            check_invariance(self._embedder.embed, long)
+
+
+def limit_of(model: LoadedModel, card: ServingCard) -> int:
+    """The most tokens a text may have, special tokens included. Raises LoadError where nothing says."""
+    limits = [limit for limit in (model.max_tokens, card.max_tokens) if limit is not None]
+    if not limits:
+        raise LoadError("the model folder names no max_seq_length; set max_tokens in models.toml")
+    return min(limits)
 
 
 def load_engine(card: ServingCard, folder: Path, choice: Choice, *, check: Callable[[LoadedModel], None]) -> Engine:
     """The engine for an unpacked archive, its model passed through `check`; sets this process's threads.
 
-    Raises LoadError.
+    Raises LoadError, also where the archive's own reference vectors are not reached here.
     """
     _prepare_process(choice.device, card.threads)
+    model, embedder = (_by_openvino if card.backend == "openvino" else _by_torch)(card, folder, choice, check)
+    engine = Engine(model, embedder, card, on_gpu=choice.device.startswith("cuda"))
+    reference = Reference.read(folder / REFERENCE_NAME)
+    if reference is not None:
+        check_parity(reference, engine.embed_texts)
+    return engine
+
+
+def _by_torch(
+    card: ServingCard, folder: Path, choice: Choice, check: Callable[[LoadedModel], None]
+) -> tuple[LoadedModel, Embedder]:
     model = load(folder / MODEL_FOLDER, device=choice.device, dtype=card.dtype)
     check(model)
-    return Engine(model, card, choice.device)
+    from .modeling import TorchEmbedder
+
+    return model, TorchEmbedder(model, device=choice.device, shapes=_shapes(card, choice.device, model))
+
+
+def _by_openvino(
+    card: ServingCard, folder: Path, choice: Choice, check: Callable[[LoadedModel], None]
+) -> tuple[LoadedModel, Embedder]:
+    model = load_outline(folder / MODEL_FOLDER)
+    check(model)
+    return model, OpenVinoEmbedder(
+        folder / CONVERTED,
+        dtype=card.dtype,
+        threads=card.threads,
+        shapes=_shapes(card, choice.device, model),
+        pad_token_id=model.pad_token_id,
+    )
+
+
+def _shapes(card: ServingCard, device: str, model: LoadedModel) -> Shapes:
+    return shapes_for(
+        card.backend,
+        device,
+        threads=card.threads,
+        token_budget=card.token_budget,
+        longest=limit_of(model, card),
+        batch_invariant=card.batch_invariant,
+    )
 
 
 def _prepare_process(device: str, threads: int) -> None:
     import torch
 
     # The tokenizers library starts a thread a core by itself; several workers would fight over the cores.
-    os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
-    if device == "cpu":
-        torch.set_num_threads(threads)
-    else:
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    torch.set_num_threads(threads)
+    if device != "cpu":
         # Pinned memory belongs to the current device: left at the first, every worker would take some there.
         torch.cuda.set_device(torch.device(device))
 

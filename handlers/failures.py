@@ -17,7 +17,7 @@ log = logging.getLogger("embedkit")
 
 _CUDA_WORDS = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUSOLVER_STATUS")
 _CUDA_TYPES = ("AcceleratorError", "CudaError", "DeferredCudaCallError")
-_CPU_MEMORY_WORDS = ("can't allocate memory", "not enough memory")
+_CPU_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
 _SECONDS_TO_LEAVE = 10
 
 

@@ -7,7 +7,7 @@ weights without pickled code (safetensors, or torch's weights-only reading), not
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,14 @@ class LoadedModel:
         return min(limits) if limits else None
 
 
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One line of modules.json: its class, and the folder it is loaded from."""
+
+    kind: str
+    folder: Path
+
+
 def load(folder: Path, *, device: str, dtype: Dtype) -> LoadedModel:
     """The folder's model on `device`, its transformer in `dtype`, everything behind it in float32.
 
@@ -79,25 +87,37 @@ def load(folder: Path, *, device: str, dtype: Dtype) -> LoadedModel:
     import torch
 
     _keep_float32_exact(torch)
-    model = _load_quietly(folder)
+    with quietly(folder):
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(folder), device="cpu")
     transformer, *others = model._modules.values()
     if not hasattr(transformer, "auto_model"):
         raise LoadError(f"{folder}: the first module is a {type(transformer).__name__}; a Transformer is needed")
-    if not getattr(transformer.tokenizer, "is_fast", False):
-        raise LoadError(f"{folder}: it has no fast tokenizer (tokenizer.json), and none could be made from its files")
-    if not any(hasattr(module, "get_pooling_mode_str") for module in others):
-        raise LoadError(f"{folder / 'modules.json'}: no Pooling module makes one vector of a text's tokens")
+    dimensions = model.get_sentence_embedding_dimension() or transformer.get_word_embedding_dimension()
+    described_model = described(folder, transformer, others, dimensions=int(dimensions))
     transformer.auto_model.to(device=torch.device(device), dtype=getattr(torch, dtype))
     for module in others:
         module.to(device)
     model.eval()
     model.requires_grad_(False)
-    dimensions = model.get_sentence_embedding_dimension() or transformer.get_word_embedding_dimension()
+    return described_model
+
+
+def described(folder: Path, transformer: Any, others: Sequence[Any], *, dimensions: int) -> LoadedModel:
+    """What is known of a model: its modules, with weights or without, and its limits.
+
+    Raises LoadError where there is no fast tokenizer, or nothing that pools.
+    """
+    if not getattr(transformer.tokenizer, "is_fast", False):
+        raise LoadError(f"{folder}: it has no fast tokenizer (tokenizer.json), and none could be made from its files")
+    if not any(hasattr(module, "get_pooling_mode_str") for module in others):
+        raise LoadError(f"{folder / 'modules.json'}: no Pooling module makes one vector of a text's tokens")
     return LoadedModel(
         transformer=transformer,
         modules=tuple(others),
         tokenizer=transformer.tokenizer,
-        dimensions=int(dimensions),
+        dimensions=dimensions,
         vocabulary=int(transformer.auto_model.get_input_embeddings().num_embeddings),
         own_limit=transformer.max_seq_length,
         position_limit=_position_limit(transformer.auto_model),
@@ -106,11 +126,15 @@ def load(folder: Path, *, device: str, dtype: Dtype) -> LoadedModel:
     )
 
 
-def check_folder(folder: Path) -> None:
-    """Raises LoadError where the folder would run code of its own choosing, or has no modules.json."""
+def check_folder(folder: Path) -> list[Module]:
+    """The folder's modules, in order.
+
+    Raises LoadError where the folder would run code of its own choosing, or has no modules.json.
+    """
     modules = _read_json(folder / "modules.json")
     if not isinstance(modules, list) or not modules or not all(isinstance(module, dict) for module in modules):
         raise LoadError(f"{folder / 'modules.json'}: a list of modules is expected")
+    checked = []
     for module in modules:
         kind, path = str(module.get("type")), folder / str(module.get("path", ""))
         if not kind.startswith(_ALLOWED_MODULES):
@@ -121,6 +145,8 @@ def check_folder(folder: Path) -> None:
             activation = str(_read_json(path / "config.json").get("activation_function"))
             if not activation.startswith(_ALLOWED_ACTIVATIONS):
                 raise LoadError(f"{path / 'config.json'}: activation_function {activation!r} is not one of torch.nn's")
+        checked.append(Module(kind, path))
+    return checked
 
 
 def _read_json(path: Path) -> Any:
@@ -154,18 +180,19 @@ def _keep_float32_exact(torch: Any) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def _load_quietly(folder: Path) -> Any:
+@contextmanager
+def quietly(folder: Path) -> Iterator[None]:
+    """Load from `folder` in this block: offline, without a word, and any failure becomes a LoadError."""
     with warnings.catch_warnings(), _offline():
         # Deprecations inside the pinned libraries: known, and nothing an operator can act on.
         warnings.simplefilter("ignore")
-        from sentence_transformers import SentenceTransformer
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
         try:
-            return SentenceTransformer(str(folder), device="cpu")
+            yield
         except MemoryError:
             raise
         except Exception as error:

@@ -39,7 +39,9 @@ class WorkerFacts:
     version: str
     device: str
     device_name: str
+    backend: str = "torch"
     dtype: str
+    decision: str = ""
     fingerprint: str
     loaded_at: float
     dimensions: int

@@ -71,7 +71,11 @@ def pack_model(settings: Settings, model: str, progress: Progress) -> PackedArch
 
 def verify_model(settings: Settings, model: str, progress: Progress) -> Verification:
     spec = spec_of(settings, model)
-    return verify(archive_path(settings.store, spec.name, spec.version), progress=progress)
+    try:
+        snapshot = find_snapshot(spec, settings.store)
+    except ArchivesError:  # the archive may have come here without what it was made of
+        snapshot = None
+    return verify(archive_path(settings.store, spec.name, spec.version), snapshot=snapshot, progress=progress)
 
 
 def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware, progress: Progress) -> Prepared:
@@ -83,15 +87,17 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware, progress: P
     placed = layout(spec, hardware)
     snapshot, packed = _pack(spec, settings, placed, progress)
     if packed.changed:
-        progress.say(f"{spec.name}: packed {packed.path.name}, {snapshot.bytes >> 20} MB")
+        progress.say(f"{spec.name}: packed {packed.path.name}, {packed.path.stat().st_size >> 20} MB")
     verification = read_verification(packed.path)
     if verification is None or verification.archive_sha256 != packed.sha256:
         progress.say(f"{spec.name}: verifying the archive in a process of its own")
-        verification = verify(packed.path, progress=progress)
+        verification = verify(packed.path, snapshot=snapshot, progress=progress)
+    engine = packed.manifest["engine"]
+    served = spec.model_copy(update={"backend": engine["backend"], "dtype": engine["dtype"]})
     return Prepared(
         served=publish(settings, spec.name, spec.version, packed),
         reference=reference_of(verification),
-        need=need(spec, placed, snapshot.parameters),
+        need=need(served, placed, snapshot.parameters),
     )
 
 

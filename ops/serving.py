@@ -49,7 +49,7 @@ class _Wait:
         self._absent_since: float | None = None
 
     def look(self, settings: Settings, management: Management) -> Probe | None:
-        """The right answer, once it comes; a request is sent only when a worker is ready, for it would queue.
+        """The right answer, once all workers are ready: `up` leaves behind what was asked for, not a part of it.
 
         Raises:
             OpsError: it will not come: the archive was not loaded, or the vector is wrong.
@@ -63,7 +63,7 @@ class _Wait:
             return None
         self._absent_since = None
         self.state = f"{loaded[0].ready} of {loaded[0].min_workers} workers ready"
-        if not loaded[0].ready:
+        if loaded[0].ready < max(1, loaded[0].min_workers):
             return None
         found = probe(settings, self.model, self.expected.reference)
         if found.cosine is not None and not found.ok:

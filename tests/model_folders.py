@@ -40,6 +40,18 @@ def make_tao_shaped(path: Path, *, layers: int = 2, hidden: int = 64, heads: int
     return path
 
 
+def convert(folder: Path, target: Path) -> Path:
+    """The folder's model as OpenVINO reads it, as packing converts it; returns `target`, which holds openvino/."""
+    from archives.trial import convert as as_openvino
+    from handlers.forward import Pipeline
+    from handlers.loading import load
+    from handlers.openvino_backend import CONVERTED, import_openvino
+
+    (target / CONVERTED).parent.mkdir(parents=True)
+    as_openvino(Pipeline(load(folder, device="cpu", dtype="float32")), import_openvino(), target / CONVERTED)
+    return target
+
+
 def _bert(*, layers: int, hidden: int, heads: int, positions: int) -> BertConfig:
     return BertConfig(
         vocab_size=VOCABULARY,

@@ -32,5 +32,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_folder: Path) -> ModelSpec:
     """The catalogue's entry for the tiny model."""
     return ModelSpec.model_validate(
-        {"name": "tiny", "source": {"folder": tiny_folder}, "handler": "bge", "device": "cpu"}
+        {
+            **{"name": "tiny", "source": {"folder": tiny_folder}, "handler": "bge", "device": "cpu"},
+            **{"backend": "torch", "dtype": "float32"},  # nothing to be tried: these tests are about packing
+        }
     )

@@ -90,7 +90,7 @@ def test_twice(whole: Path, tmp_path: Path) -> None:
         (lambda members: members.pop("MAR-INF/MANIFEST.json"), r"MAR-INF/MANIFEST.json is missing"),
         (lambda members: members.update({MANIFEST: b"{"}), r"embedkit-manifest.json is not JSON"),
         (lambda members: members.update({MANIFEST: b"{}"}), r"of another version of the kit"),
-        (with_manifest(format=2), r"of another version of the kit: pack the model again"),
+        (with_manifest(format=1), r"of another version of the kit: pack the model again"),
         (lambda members: members.update({"embedkit.json": b'{"model": 1}'}), r"embedkit.json cannot be used"),
     ],
 )

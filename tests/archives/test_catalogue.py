@@ -42,7 +42,7 @@ def test_shipped_catalogue() -> None:
 def test_defaults_are_enough(tmp_path: Path) -> None:
     """A source is all an entry needs."""
     spec = load_catalogue(written(tmp_path, f"[m]\n{SOURCE}\n"))["m"]
-    assert (spec.name, spec.version, spec.device, spec.dtype, spec.workers) == ("m", "1.0", "auto", "float32", "auto")
+    assert (spec.name, spec.version, spec.device, spec.dtype, spec.workers) == ("m", "1.0", "auto", "auto", "auto")
     assert spec.archive_name == "m-1.0.mar"
 
 

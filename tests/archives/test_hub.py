@@ -57,7 +57,13 @@ def stand_in(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def spec(revision: str = COMMIT, repository: str = REPOSITORY) -> ModelSpec:
     return ModelSpec.model_validate(
-        {"name": "tiny", "source": {"hub": repository, "revision": revision}, "handler": "bge"}
+        {
+            "name": "tiny",
+            "source": {"hub": repository, "revision": revision},
+            "handler": "bge",
+            "backend": "torch",
+            "dtype": "float32",
+        }
     )
 
 

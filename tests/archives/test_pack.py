@@ -22,8 +22,9 @@ from archives.errors import PackError
 from archives.fetch import fetch
 from archives.pack import PackedArchive, archive_digest, is_current, pack
 from archives.placement import Layout
-from archives.plan import LockInfo, worker_sources
+from archives.plan import LockInfo
 from archives.store import verification_path
+from archives.worker import worker_sources
 from tests.archives.conftest import LAYOUT, LOCK
 
 ROOT = Path(__file__).parents[2]

@@ -23,7 +23,9 @@ def test_speed(tiny_folder: Path, tmp_path: Path) -> None:
     with (folder / "model.safetensors").open("wb") as file:
         for _ in range(BYTES // len(block)):
             file.write(block)
-    spec = ModelSpec.model_validate({"name": "big", "source": {"folder": folder}})
+    spec = ModelSpec.model_validate(
+        {"name": "big", "source": {"folder": folder}, "backend": "torch", "dtype": "float32"}
+    )
     snapshot = fetch(spec, tmp_path / "store")
     plain, ours = [], []
     for _ in range(3):

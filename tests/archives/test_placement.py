@@ -15,7 +15,8 @@ GB = 1 << 30
 class Spec:
     name: str = "m"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     workers: int | Literal["auto"] = "auto"
     threads: int | Literal["auto"] = "auto"
 
@@ -38,6 +39,7 @@ TWO_GPUS = Hardware(16, 128 * GB, (gpu(0, 20 * GB), gpu(1, 20 * GB)), "580.65.06
         (Spec(threads=9), CPU, Layout(1, 9, on_gpu=False)),
         (Spec(), TWO_GPUS, Layout(4, 1, on_gpu=True)),
         (Spec(device="cpu"), TWO_GPUS, Layout(16, 1, on_gpu=False)),
+        (Spec(backend="openvino"), TWO_GPUS, Layout(16, 1, on_gpu=False)),
         (Spec(device="cuda", workers=3), CPU, Layout(3, 1, on_gpu=True)),
     ],
 )
@@ -71,8 +73,11 @@ def test_cuda_without_a_gpu_is_a_misfit() -> None:
 
 
 def test_need_counts_weights_by_precision() -> None:
-    """Half precision halves the weights' share; the rest is the same."""
+    """Half precision halves the weights' share, a precision not decided yet counts in full; the rest is the same."""
     weights = 326_000_000
+    assert need(Spec(dtype="auto"), Layout(2, 1, on_gpu=True), weights) == need(
+        Spec(), Layout(2, 1, on_gpu=True), weights
+    )
     full = need(Spec(), Layout(2, 1, on_gpu=True), weights)
     half = need(Spec(dtype="float16"), Layout(2, 1, on_gpu=True), weights)
     assert full.worker_bytes - half.worker_bytes == 2 * weights

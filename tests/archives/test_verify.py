@@ -68,12 +68,21 @@ def test_bge_shaped(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert read_verification(archive) == found
 
 
-def test_small_limits(tiny: ModelSpec, tmp_path: Path) -> None:
-    """A model that takes two short texts a request is verified within its own limits."""
-    limited = tiny.model_copy(update={"max_texts": 2, "max_chars": 20})
-    found = verify(packed(limited, tmp_path))
+@pytest.mark.parametrize(
+    ("limits", "longest"),
+    [
+        ({"max_texts": 2, "max_chars": 20}, 20),
+        ({"max_texts": 3, "max_chars": 100}, 100),
+        ({"max_body_bytes": 1024}, 154),
+        ({"max_answer_bytes": 2400}, 3420),
+        ({"max_tokens": 3, "token_budget": 16}, 3420),
+    ],
+)
+def test_small_limits(limits: dict[str, int], longest: int, tiny: ModelSpec, tmp_path: Path) -> None:
+    """A model that takes few or short texts a request, or gives short answers, is verified within its own limits."""
+    found = verify(packed(tiny.model_copy(update=limits), tmp_path))
     assert len(found.texts) == 8
-    assert max(map(len, found.texts)) == 20
+    assert max(map(len, found.texts)) == longest
 
 
 def test_minilm(tmp_path: Path) -> None:
@@ -87,9 +96,10 @@ def test_minilm(tmp_path: Path) -> None:
             "max_tokens": 64,
         }
     )
-    found = verify(packed(spec, tmp_path))
+    found = verify(packed(spec, tmp_path), snapshot=fetch(spec, tmp_path))
     assert found.dimensions == 384
     assert 0.999 <= found.min_cosine < 1  # bfloat16 shows
+    assert found.reference in {"archive", "snapshot"}
     first, short, again = (found.texts.index(text) for text in ("The truth is a real request.", "A", "short again"))
     assert dot(found.vectors[first], found.vectors[first]) == pytest.approx(1, abs=1e-5)
     assert dot(found.vectors[short], found.vectors[again]) < 0.9

@@ -5,51 +5,89 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.batching import padding_share, plan
+from handlers.shapes import Shapes, shapes_for
 
-lengths_of_batches = st.lists(st.integers(1, 600), max_size=200)
-budgets = st.integers(1, 5000)
+LONGEST = 600
+
+lengths_of_batches = st.lists(st.integers(1, LONGEST), max_size=120)
+some_shapes = st.builds(
+    shapes_for,
+    st.sampled_from(["torch", "openvino"]),
+    st.just("cpu"),
+    threads=st.sampled_from([1, 2]),
+    token_budget=st.integers(1, 5000),
+    longest=st.just(LONGEST),
+    batch_invariant=st.booleans(),
+)
 
 
-@given(lengths_of_batches, budgets)
-def test_every_text_is_in_exactly_one_chunk(lengths: list[int], budget: int) -> None:
+def torch_on(device: str = "cpu", token_budget: int = 16_384) -> Shapes:
+    return shapes_for("torch", device, threads=1, token_budget=token_budget, longest=LONGEST, batch_invariant=False)
+
+
+@given(lengths_of_batches, some_shapes)
+def test_every_text_is_in_exactly_one_chunk(lengths: list[int], shapes: Shapes) -> None:
     """The chunks are a permutation of the batch."""
-    indices = [index for chunk in plan(lengths, budget) for index in chunk.indices]
+    indices = [index for chunk in plan(lengths, shapes) for index in chunk.indices]
 
     assert sorted(indices) == list(range(len(lengths)))
 
 
-@given(lengths_of_batches, budgets)
-def test_no_chunk_passes_the_budget(lengths: list[int], budget: int) -> None:
-    """But for a text that is larger alone; and a chunk's width is its longest text's."""
-    for chunk in plan(lengths, budget):
-        assert chunk.padded_tokens <= budget or len(chunk.indices) == 1
-        assert chunk.width == max(lengths[index] for index in chunk.indices)
+@given(lengths_of_batches, some_shapes)
+def test_no_chunk_passes_the_budget(lengths: list[int], shapes: Shapes) -> None:
+    """But for the fewest rows a pass may have; and its texts fit into its width and its rows."""
+    for chunk in plan(lengths, shapes):
+        assert chunk.padded_tokens <= shapes.budget or chunk.rows == (shapes.rows[0] if shapes.rows else 1)
+        assert max(lengths[index] for index in chunk.indices) <= chunk.width <= LONGEST
+        assert len(chunk.indices) <= chunk.rows
 
 
-@given(lengths_of_batches, budgets)
-def test_chunks_go_from_long_to_short(lengths: list[int], budget: int) -> None:
+@given(lengths_of_batches, some_shapes)
+def test_shapes_are_those_the_backend_likes(lengths: list[int], shapes: Shapes) -> None:
+    """Exact ones are no wider and no higher than their texts; others lie on the grid of widths and rows."""
+    for chunk in plan(lengths, shapes):
+        longest = max(lengths[index] for index in chunk.indices)
+        assert chunk.width == (longest if shapes.exact else shapes.rounded(longest))
+        assert chunk.rows in shapes.rows if shapes.rows else chunk.rows == len(chunk.indices)
+
+
+@given(lengths_of_batches, some_shapes)
+def test_chunks_go_from_long_to_short(lengths: list[int], shapes: Shapes) -> None:
     """Length never grows from one text to the next, and equal lengths keep their order."""
-    order = [index for chunk in plan(lengths, budget) for index in chunk.indices]
+    order = [index for chunk in plan(lengths, shapes) for index in chunk.indices]
 
     assert order == sorted(order, key=lambda index: (-lengths[index], index))
 
 
-@given(lengths_of_batches, budgets)
-def test_a_chunk_ends_for_a_reason(lengths: list[int], budget: int) -> None:
-    """One text more would pass the budget, or the chunk is worth a pass and would be padded too much."""
-    chunks = plan(lengths, budget)
+@given(st.lists(st.integers(1, LONGEST), min_size=1, max_size=40), st.integers(1, LONGEST), some_shapes)
+def test_an_invariant_width_is_the_texts_own(company: list[int], length: int, shapes: Shapes) -> None:
+    """Where bits must not depend on company, a text is as wide in a batch as alone, as high only where that counts."""
+    if not shapes.uniform:
+        return
+    (alone,) = plan([length], shapes)
+    (among,) = [chunk for chunk in plan([length, *company], shapes) if 0 in chunk.indices]
 
-    for chunk, following in pairwise(chunks):
-        count = len(chunk.indices) + 1
-        padded = chunk.width * count
-        real = sum(lengths[index] for index in [*chunk.indices, following.indices[0]])
-        too_much_padding = chunk.padded_tokens >= budget / 8 and padded - real > 0.04 * padded
-        assert padded > budget or too_much_padding
+    assert alone.width == among.width
+    assert alone.rows == among.rows or len(shapes.rows) != 1
 
 
-def test_a_few_short_texts_share_one_pass() -> None:
-    """However different they are: a pass each would cost more than the padding."""
-    assert len(plan([4, 60, 9, 30], 16_384)) == 1
+@given(st.lists(st.integers(1, LONGEST), min_size=2, max_size=60))
+def test_no_cut_is_worth_less_than_a_pass(lengths: list[int]) -> None:
+    """Joining two neighbouring passes never makes the batch cheaper: what the cut saves pays for the pass."""
+    shapes = torch_on(token_budget=10**9)
+    for one, other in pairwise(plan(lengths, shapes)):
+        joined = shapes.cost(len(one.indices) + len(other.indices), shapes.rounded(one.width))
+        apart = sum(shapes.cost(len(chunk.indices), shapes.rounded(chunk.width)) for chunk in (one, other))
+        assert apart <= joined or joined > shapes.budget
+
+
+@pytest.mark.parametrize(
+    ("device", "passes"),
+    [("cuda:0", 1), ("cpu", 2)],
+)
+def test_a_few_short_texts(device: str, passes: int) -> None:
+    """On a GPU they share one pass, however different they are; on a CPU the long one goes alone."""
+    assert len(plan([4, 60, 9, 12, 5, 8], torch_on(device))) == passes
 
 
 @pytest.mark.parametrize(
@@ -58,11 +96,27 @@ def test_a_few_short_texts_share_one_pass() -> None:
 )
 def test_padding_is_counted(lengths: list[int], budget: int, expected: float) -> None:
     """The share of what is computed that nobody asked for."""
-    assert padding_share(lengths, plan(lengths, budget)) == expected
+    assert padding_share(lengths, plan(lengths, torch_on(token_budget=budget))) == expected
 
 
-def test_mixed_lengths_waste_little() -> None:
-    """A mix of 256 texts of 5 to 250 tokens is padded by less than 5 %."""
-    lengths = [5 + (index * 97) % 246 for index in range(256)]
+@pytest.mark.parametrize(
+    ("device", "backend", "texts"), [("cuda:0", "torch", 2048), ("cpu", "torch", 256), ("cpu", "openvino", 256)]
+)
+def test_mixed_lengths_waste_little(device: str, backend: str, texts: int) -> None:
+    """A mix of texts of 5 to 250 tokens is padded by less than 5 %, rows and rounded widths counted."""
+    lengths = [5 + (index * 97) % 246 for index in range(texts)]
+    shapes = shapes_for(backend, device, threads=1, token_budget=16_384, longest=256, batch_invariant=False)
 
-    assert padding_share(lengths, plan(lengths, 4096)) < 0.05
+    assert padding_share(lengths, plan(lengths, shapes)) < 0.05
+
+
+def test_openvino_gets_few_shapes() -> None:
+    """What OpenVINO keeps for a shape is kept for good: random batches of any length make no more than 400 of them."""
+    shapes = shapes_for("openvino", "cpu", threads=1, token_budget=16_384, longest=512, batch_invariant=False)
+    seen = {
+        (chunk.width, chunk.rows)
+        for seed in range(400)
+        for chunk in plan([1 + (seed * 31 + index * index * 97) % 512 for index in range(1 + seed % 40)], shapes)
+    }
+
+    assert 20 < len(seen) <= 400

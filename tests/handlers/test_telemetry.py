@@ -86,8 +86,8 @@ def test_a_worker_says_what_it_is_and_counts(bge_folder: Path, tmp_path: Path) -
 
     assert statuses == [200, 400, 400]
     assert facts.keys() == {
-        "pid", "model", "version", "device", "device_name", "dtype", "fingerprint", "loaded_at", "dimensions",
-        "max_tokens", "reason",
+        "pid", "model", "version", "device", "device_name", "backend", "dtype", "decision", "fingerprint",
+        "loaded_at", "dimensions", "max_tokens", "reason",
     }  # fmt: skip
     assert (facts["pid"], facts["model"], facts["device"], facts["max_tokens"]) == (pid, "tested", "cpu", 64)
     stages = {

@@ -44,7 +44,7 @@ def test_an_answer_has_openai_form(minilm: Worker) -> None:
         ("embedding", 1, 384),
     ]
     assert body["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
-    assert answer.headers["X-Embedkit-Fingerprint"] == "tested/1.0 rev=0123456789ab torch float32 kit=0.1.0"
+    assert answer.headers["X-Embedkit-Fingerprint"] == minilm.handler.card.fingerprint
 
 
 @pytest.mark.parametrize("decoded", ["true", "false"])

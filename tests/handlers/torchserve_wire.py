@@ -68,9 +68,12 @@ def raw_body(content: bytes, **headers: str) -> Sent:
     return Sent([("body", media_type, content)], named)
 
 
-def unpack(folder: Path, model: Path, **card: Any) -> Path:
-    """A folder like an unpacked archive: the card, and the model (by reference)."""
+def unpack(folder: Path, model: Path, *, converted: Path | None = None, **card: Any) -> Path:
+    """A folder like an unpacked archive: the card, and the model (by reference), converted for OpenVINO where given."""
     folder.mkdir(parents=True, exist_ok=True)
+    if converted is not None:
+        (folder / "openvino").symlink_to(converted / "openvino")
+        card = {"backend": "openvino", "device": "cpu", **card}
     identity = {"model": "tested", "version": "1.0", "revision": "0123456789abcdef", "kit": "0.1.0"}
     (folder / "embedkit.json").write_bytes(ServingCard(**{**identity, **card}).to_json())
     (folder / "model").symlink_to(model)

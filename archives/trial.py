@@ -1,0 +1,158 @@
+"""Try candidates for backend and dtype on a model, the fastest first, and take the first that is the model still.
+
+Run by path in a process of its own, as probe.py is: `python -I -B trial.py JOB RESULT`, both JSON files. The job:
+    folder      an archive's unpacked folder in the making: the worker package and model/ with all its weights
+    package     the worker package's name
+    card        the serving card, as keys and values
+    candidates  [[backend, dtype], …], the fastest first
+    bars        dtype → the least cosine with float32
+It writes what a candidate needs into the folder, and RESULT: {"tried": [{"backend", "dtype", "cosine"}, …]}, with a
+"reason" for the cosine where one could not be computed. The last is the one taken, where its cosine reaches the bar.
+{"error": …} where nothing can be tried.
+"""
+
+import importlib
+import json
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+# English and Chinese, prose and what is none, from one token up to beyond every limit; cut to the card's own limits.
+# The first two are those that probe.py sends alone.
+PROSE = "Embedding models turn texts into vectors, and close vectors mean close meanings. "
+CHINESE = "向量检索依赖于好的文本表示，长的文章尤其如此。"
+SAMPLE = (
+    "The truth is a real request.",
+    "北京的秋天很美，适合散步。",
+    "A",
+    "天",
+    "How do I deploy a model?",
+    "如何部署一个向量模型？",
+    "Ünïcödé · naïve café, 1,234.5 € and 😀",
+    "SELECT name FROM models WHERE dtype = 'bfloat16';",
+    PROSE * 3,
+    CHINESE * 3,
+    PROSE * 8,
+    CHINESE * 10,
+)
+
+
+def longest_text(characters: int) -> str:
+    """Varied prose of so many characters: at least a token each three of them."""
+    made = ""
+    number = 0
+    while len(made) < characters:
+        number += 1
+        made += f"{number}. {PROSE if number % 2 else CHINESE}"
+    return made[:characters]
+
+
+def sample(card: dict[str, Any], max_tokens: int) -> list[str]:
+    """The texts to compare on, within the card's limits; the last one fills what the model reads of a text."""
+    texts = [*SAMPLE, longest_text(8 * max_tokens)]
+    return [text[: card["max_chars"]] for text in texts]
+
+
+def plain(folder: Path, max_tokens: int | None, texts: list[str]) -> Any:
+    """Plain sentence-transformers' vectors of the texts: float32, one at a time, on the CPU."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu").float().eval()
+    if max_tokens is not None:
+        model.max_seq_length = min(max_tokens, model.max_seq_length or max_tokens)
+    return model.encode(texts, normalize_embeddings=True, show_progress_bar=False, batch_size=1)
+
+
+def convert(pipeline: Any, openvino: Any, target: Path) -> None:
+    """Write a Pipeline (handlers/forward.py) on the CPU in float32 as OpenVINO's model: `target` and a .bin beside it.
+
+    The same model gives the same bytes: there is neither a time nor a path in them.
+    """
+    import torch
+
+    ids = torch.full((2, 8), 1)
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # openvino traces by torch.jit, which torch calls deprecated
+        converted = openvino.convert_model(pipeline.eval(), example_input=(ids, mask))
+    target.parent.mkdir(exist_ok=True)
+    openvino.save_model(converted, str(target), compress_to_fp16=False)
+
+
+class Trial:
+    """One model's candidates, each loaded by the very code that will serve it."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.folder, self.card, self.bars = Path(job["folder"]), job["card"], job["bars"]
+        sys.path.insert(0, str(self.folder))
+        self._worker = {
+            name: importlib.import_module(f"{job['package']}.{name}")
+            for name in ("card", "devices", "engine", "forward", "loading", "openvino_backend", "parity")
+        }
+        loaded = self._worker["loading"].load(self.folder / "model", device="cpu", dtype="float32")
+        card = self._card("torch", "float32")
+        self.texts = sample(self.card, self._worker["engine"].limit_of(loaded, card))
+        self._loaded = loaded
+        self.expected = plain(self.folder / "model", self.card["max_tokens"], self.texts)
+
+    def cosine(self, backend: str, dtype: str) -> float:
+        """The least cosine of this candidate's vectors with plain sentence-transformers'."""
+        worker, card = self._worker, self._card(backend, dtype)
+        if backend == "openvino" and not (self.folder / worker["openvino_backend"].CONVERTED).exists():
+            pipeline, openvino = worker["forward"].Pipeline(self._loaded), worker["openvino_backend"].import_openvino()
+            convert(pipeline, openvino, self.folder / worker["openvino_backend"].CONVERTED)
+        found = worker["devices"].look(card.device)
+        choice = worker["devices"].choose(card.device, dtype, None, found)
+        if choice.device != "cpu" and dtype == "bfloat16":
+            import torch
+
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                raise worker["loading"].LoadError(f"{choice.name} only emulates bfloat16")
+        engine = worker["engine"].load_engine(card, self.folder, choice, check=lambda model: None)
+        return float(worker["parity"].least_cosine(engine.embed_texts(self.texts), self.expected))
+
+    def write_reference(self, bar: float) -> None:
+        """What every load of the archive is held against."""
+        parity = self._worker["parity"]
+        reference = parity.Reference(self.texts, self.expected, bar)
+        (self.folder / parity.REFERENCE_NAME).write_bytes(reference.to_json())
+
+    def _card(self, backend: str, dtype: str) -> Any:
+        changed = {"backend": backend, "dtype": dtype} | ({"device": "cpu"} if backend == "openvino" else {})
+        return self._worker["card"].ServingCard(**{**self.card, **changed})
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Try until one passes; see the module's own words for what comes back."""
+    trial = Trial(job)
+    tried: list[dict[str, Any]] = []
+    for backend, dtype in job["candidates"]:
+        try:
+            cosine = trial.cosine(backend, dtype)
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, the next candidate may do
+            traceback.print_exc()
+            said = str(error).replace(f"{trial.folder}/", "")  # an archive must not depend on where it was made
+            tried.append({"backend": backend, "dtype": dtype, "reason": f"{type(error).__name__}: {said}"[:500]})
+            continue
+        tried.append({"backend": backend, "dtype": dtype, "cosine": round(cosine, 7)})
+        if cosine >= trial.bars[dtype]:
+            trial.write_reference(trial.bars[dtype])
+            break
+    return {"tried": tried}
+
+
+def main(job: Path, result: Path) -> int:
+    try:
+        found = run(json.loads(job.read_bytes()))
+    except Exception as error:  # noqa: BLE001 - told to the person who packs
+        traceback.print_exc()
+        found = {"error": f"{type(error).__name__}: {error}"}
+    result.write_text(json.dumps(found))
+    return 1 if "error" in found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,98 @@
+"""batch_invariant: the same text gives the same bits, whatever shares its batch."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handlers.encoding import Vectors
+from handlers.engine import Engine
+from handlers.invariance import check_invariance
+from handlers.loading import LoadError
+from handlers.processor import computes_bfloat16, flags
+from handlers.sentence_handler import SentenceHandler
+from tests.handlers.conftest import BACKENDS
+from tests.handlers.torchserve_wire import Worker, unpack
+from tests.model_folders import minilm_folder
+
+# Random batches by (shape, threads): two threads share out rows that are fixed then, which takes its time.
+COMPOSITIONS = {("bge", 1): 100, ("bge", 2): 8, ("minilm", 1): 40, ("minilm", 2): 2}
+CHARACTERS = "学而时习之不亦说乎有朋自远方来不亦乐乎"
+
+
+def engine(folder: Path, converted: Path | None, target: Path, dtype: str, threads: int, *, invariant: bool) -> Engine:
+    unpacked = unpack(
+        target, folder, converted=converted, device="cpu", dtype=dtype, threads=threads, batch_invariant=invariant
+    )
+    return Worker(SentenceHandler(), unpacked).handler.engine
+
+
+def texts() -> list[str]:
+    """Texts of one token to some seventy, most of them short."""
+    chance = random.Random(1)
+    return ["".join(chance.choices(CHARACTERS, k=min(70, 1 + int(chance.expovariate(1 / 14))))) for _ in range(20)]
+
+
+def companies(count: int, of: int) -> list[list[int]]:
+    """Random batches: which texts, how many, in which order, some of them twice."""
+    chance = random.Random(2)
+    return [chance.choices(range(of), k=chance.randint(1, 20)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", ["minilm", "bge"])
+def test_a_vector_has_the_same_bits_in_any_company(
+    shape: str, backend: str, dtype: str, threads: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Hundreds of random batches over models, backends, precisions and threads: each bit as when alone."""
+    if backend == "openvino" and dtype == "bfloat16" and not computes_bfloat16(flags()):
+        pytest.skip("this processor does not multiply bfloat16")
+    folder = minilm_folder() if shape == "minilm" else request.getfixturevalue("bge_folder")
+    converted = request.getfixturevalue(f"{shape}_converted") if backend == "openvino" else None
+    loaded = engine(folder, converted, tmp_path / "unpacked", dtype, threads, invariant=True)
+    some = texts()
+    alone = np.concatenate([loaded.embed_texts([text]) for text in some])
+
+    for company in companies(COMPOSITIONS[shape, threads], len(some)):
+        together = loaded.embed_texts([some[place] for place in company])
+        assert np.array_equal(alone[company], together)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_it_bits_do_vary(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Otherwise the test above would prove nothing; and they vary by no more than documented."""
+    converted = request.getfixturevalue("minilm_converted") if backend == "openvino" else None
+    loaded = engine(minilm_folder(), converted, tmp_path / "unpacked", "float32", 1, invariant=False)
+    some = texts()
+    alone = np.concatenate([loaded.embed_texts([text]) for text in some])
+
+    apart = 0.0
+    for company in companies(10, len(some)):
+        apart = max(apart, float(np.abs(alone[company] - loaded.embed_texts([some[place] for place in company])).max()))
+
+    assert 0 < apart < 1e-6
+
+
+def test_it_is_tried_at_load() -> None:
+    """A machine on which a text's company shows is found out, with the way out."""
+
+    def honest(ids: Sequence[Sequence[int]]) -> Vectors:
+        return np.array([[float(len(each))] for each in ids], dtype=np.float32)
+
+    def swayed(ids: Sequence[Sequence[int]]) -> Vectors:
+        return honest(ids) + np.float32(len(ids) > 5)
+
+    check_invariance(honest, [7] * 60)
+    with pytest.raises(LoadError, match=r"batch_invariant = true, and on this machine.*threads = 1"):
+        check_invariance(swayed, [7] * 60)
+
+
+def test_a_promise_shows_in_the_fingerprint(bge_folder: Path, tmp_path: Path) -> None:
+    """Vectors of both modes can be told apart."""
+    unpacked = unpack(tmp_path, bge_folder, device="cpu", batch_invariant=True)
+
+    assert " torch float32 batch-invariant kit=" in Worker(SentenceHandler(), unpacked).handler.card.fingerprint
