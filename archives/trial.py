@@ -65,19 +65,28 @@ def plain(folder: Path, max_tokens: int | None, texts: list[str]) -> Any:
     return model.encode(texts, normalize_embeddings=True, show_progress_bar=False, batch_size=1)
 
 
-def convert(pipeline: Any, openvino: Any, target: Path) -> None:
-    """Write a Pipeline (handlers/forward.py) on the CPU in float32 as OpenVINO's model: `target` and a .bin beside it.
+def convert(worker: dict[str, Any], model: Any, target: Path) -> None:
+    """Write a model that was loaded for the CPU in float32 as OpenVINO's: `target` and a .bin beside it.
 
+    `worker` are the worker's modules by name. For rows of several texts where the model can do that.
     The same model gives the same bytes: there is neither a time nor a path in them.
     """
     import torch
 
-    ids = torch.full((2, 8), 1)
-    mask = torch.ones_like(ids)
-    mask[1, 5:] = 0
+    openvino, forward = worker["openvino_backend"].import_openvino(), worker["forward"]
+    rows, width, texts = 2, 8, 3
+    ids = torch.full((rows, width), 1)
+    example: tuple[Any, ...]
+    if model.can_pack:
+        mask = torch.ones((rows, width, width), dtype=torch.bool)
+        example = (ids, torch.arange(width).repeat(rows, 1), mask, torch.full((rows, texts, width), 1 / width))
+        pipeline = forward.PackedPipeline(model)
+    else:
+        example = (ids, torch.ones_like(ids))
+        pipeline = forward.Pipeline(model)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # openvino traces by torch.jit, which torch calls deprecated
-        converted = openvino.convert_model(pipeline.eval(), example_input=(ids, mask))
+        converted = openvino.convert_model(pipeline.eval(), example_input=example)
     target.parent.mkdir(exist_ok=True)
     openvino.save_model(converted, str(target), compress_to_fp16=False)
 
@@ -102,8 +111,7 @@ class Trial:
         """The least cosine of this candidate's vectors with plain sentence-transformers'."""
         worker, card = self._worker, self._card(backend, dtype)
         if backend == "openvino" and not (self.folder / worker["openvino_backend"].CONVERTED).exists():
-            pipeline, openvino = worker["forward"].Pipeline(self._loaded), worker["openvino_backend"].import_openvino()
-            convert(pipeline, openvino, self.folder / worker["openvino_backend"].CONVERTED)
+            convert(worker, self._loaded, self.folder / worker["openvino_backend"].CONVERTED)
         found = worker["devices"].look(card.device)
         choice = worker["devices"].choose(card.device, dtype, None, found)
         if choice.device != "cpu" and dtype == "bfloat16":

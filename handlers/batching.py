@@ -1,14 +1,16 @@
 """Which texts share a forward pass, and in which shape: planning alone, no tensors.
 
-A forward pass costs what its padded size costs, and something beside that, whatever its size. So texts of similar
+A forward pass costs what its padded size costs, and something beside that, whatever its size. So rows of similar
 length go together, short ones rather padded than given a pass of their own, and no pass takes more padded tokens
-than the budget. A text longer than the budget makes a pass of its own.
+than the budget. A row longer than the budget makes a pass of its own. A row is one text, or where the backend can
+tell them apart, several short ones (packing.py).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
+from .packing import pack
 from .shapes import Shapes
 
 # A run of lengths with so many passes' worth of padding in it is better cut somewhere: longer ones are not looked at.
@@ -17,37 +19,46 @@ _MOST_PADDING = 10
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One forward pass: the places of its texts in the batch, the tokens a row, and the rows, dummies included."""
+    """One forward pass: the texts of each row by their places in the batch, the tokens a row, and the rows computed,
+    dummies included.
+    """
 
-    indices: list[int]
+    rows: list[list[int]]
     width: int
-    rows: int
+    height: int
+
+    @property
+    def indices(self) -> list[int]:
+        """The texts, row by row."""
+        return list(chain.from_iterable(self.rows))
 
     @property
     def padded_tokens(self) -> int:
-        return self.width * self.rows
+        return self.width * self.height
 
 
 def plan(lengths: Sequence[int], shapes: Shapes) -> list[Chunk]:
-    """Every index of `lengths` (tokens a text) in exactly one chunk, the longest texts first.
+    """Every index of `lengths` (tokens a text) in exactly one chunk, the longest rows first.
 
     Longest first, so that what needs most memory fails first, before time is spent on the rest. Within a
     chunk the order is by length, equal lengths in the order given: the plan depends on nothing else.
     """
     if len(lengths) == 1:
         (length,) = lengths
-        return [Chunk([0], length if shapes.exact else shapes.rounded(length), shapes.rows[0] if shapes.rows else 1)]
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    widths, counts = _groups([lengths[index] for index in order], shapes)
+        return [Chunk([[0]], length if shapes.exact else shapes.rounded(length), shapes.rows[0] if shapes.rows else 1)]
+    rows = pack(lengths, shapes.shared_row) if shapes.shared_row else [[index] for index in range(len(lengths))]
+    filled = [sum(lengths[index] for index in row) for row in rows]
+    order = sorted(range(len(rows)), key=lambda row: -filled[row])
+    widths, counts = _groups([filled[row] for row in order], shapes)
     ends = range(1, len(widths) + 1) if shapes.uniform else _cheapest_cuts(widths, counts, shapes)
     chunks: list[Chunk] = []
     first = start = 0
     for end in ends:
-        for texts, rows in shapes.passes(sum(counts[first:end]), widths[first]):
-            indices = order[start : start + texts]
-            longest = lengths[indices[0]]
-            chunks.append(Chunk(indices, longest if shapes.exact else shapes.rounded(longest), rows))
-            start += texts
+        for taken, height in shapes.passes(sum(counts[first:end]), widths[first]):
+            longest = filled[order[start]]
+            width = longest if shapes.exact else shapes.rounded(longest)
+            chunks.append(Chunk([rows[row] for row in order[start : start + taken]], width, height))
+            start += taken
         first = end
     return chunks
 
@@ -59,9 +70,9 @@ def padding_share(lengths: Sequence[int], chunks: Sequence[Chunk]) -> float:
 
 
 def _groups(falling: Sequence[int], shapes: Shapes) -> tuple[list[int], list[int]]:
-    """Lengths, longest first, as (rounded widths, how many texts of each)."""
+    """Lengths of rows, longest first, as (rounded widths, how many rows of each)."""
     rounded = {length: shapes.rounded(length) for length in set(falling)}
-    grouped = [(width, sum(1 for _ in texts)) for width, texts in groupby(falling, rounded.__getitem__)]
+    grouped = [(width, sum(1 for _ in rows)) for width, rows in groupby(falling, rounded.__getitem__)]
     return [width for width, _ in grouped], [count for _, count in grouped]
 
 
@@ -70,13 +81,13 @@ def _cheapest_cuts(widths: Sequence[int], counts: Sequence[int], shapes: Shapes)
     best = [0] * (len(widths) + 1)  # of the groups from here on
     ends = [0] * len(widths)
     for first in reversed(range(len(widths))):
-        texts, padding, cheapest = 0, 0, None
+        rows, padding, cheapest = 0, 0, None
         for last in range(first, len(widths)):
-            texts += counts[last]
+            rows += counts[last]
             padding += counts[last] * (widths[first] - widths[last])
             if padding > _MOST_PADDING * shapes.pass_cost:
                 break
-            cost = shapes.cost(texts, widths[first]) + best[last + 1]
+            cost = shapes.cost(rows, widths[first]) + best[last + 1]
             if cheapest is None or cost < cheapest:
                 cheapest, ends[first] = cost, last + 1
         assert cheapest is not None

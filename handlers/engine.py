@@ -25,8 +25,9 @@ MODEL_FOLDER = "model"
 
 _PROBES = ["a", "  How are vectors made?\t", "教练, 我想打篮球.", "MIXED case, 1,234.5 £ and 😀 naïve"]
 _WARM_UP = ["How are vectors made?", "教练, 我想打篮球. " * 8]
-# Single short texts are what people wait for: their shapes are computed once before the first of them comes.
-_WARM_LENGTHS = (*range(4, 32, 2), *range(32, 65, 4))
+# Short texts are what people wait for: the shapes that most batches of them come to are computed before the first.
+_WARM_LENGTHS = range(16, 97, 16)
+_WARM_TEXTS = range(8, 65, 8)
 
 
 class Embedder(Protocol):
@@ -78,6 +79,8 @@ class Engine:
         if self._card.backend == "openvino":
             for length in _WARM_LENGTHS:
                 self._embedder.embed([long[:length]])
+            for count in _WARM_TEXTS:
+                self._embedder.embed([long[:16]] * count)
         if self._on_gpu:
             count = max(1, self._card.token_budget // self.max_tokens)
             self._embedder.embed([long] * count)
@@ -124,10 +127,10 @@ def _by_openvino(
     check(model)
     return model, OpenVinoEmbedder(
         folder / CONVERTED,
+        model,
         dtype=card.dtype,
         threads=card.threads,
         shapes=_shapes(card, choice.device, model),
-        pad_token_id=model.pad_token_id,
     )
 
 
@@ -135,9 +138,9 @@ def _shapes(card: ServingCard, device: str, model: LoadedModel) -> Shapes:
     return shapes_for(
         card.backend,
         device,
-        threads=card.threads,
         token_budget=card.token_budget,
         longest=limit_of(model, card),
+        packs=model.can_pack,
         batch_invariant=card.batch_invariant,
     )
 

@@ -9,11 +9,6 @@ import torch
 
 from .loading import LoadedModel
 
-# Their forward pass is embeddings, then encoder. Called as they are, they compute a pooler that nobody reads, ask the
-# device whether anything is padded (on a GPU that waits for all that was launched), and make the mask as large as
-# the scores of all tokens by all tokens.
-_BERT_LIKE = frozenset({"BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel"})
-
 
 class Pipeline(torch.nn.Module):
     """All modules of a model, the transformer in its dtype, everything behind it in float32."""
@@ -22,8 +17,7 @@ class Pipeline(torch.nn.Module):
         super().__init__()
         self.transformer = model.transformer
         self.others = torch.nn.ModuleList(model.modules)
-        config = model.transformer.auto_model.config
-        self._bert_like = type(model.transformer.auto_model).__name__ in _BERT_LIKE and not config.output_hidden_states
+        self._bert_like = model.is_bert_like
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Float32 vectors (rows, dimensions) of token ids (rows, width); without a mask every token counts."""
@@ -50,3 +44,21 @@ class Pipeline(torch.nn.Module):
             added = (1.0 - attention_mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
         tokens: torch.Tensor = model.encoder(hidden, attention_mask=added, return_dict=False)[0]
         return tokens
+
+
+class PackedPipeline(Pipeline):
+    """The same for rows that may hold several texts (LoadedModel.can_pack)."""
+
+    def forward(  # type: ignore[override]
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor, mask: torch.Tensor, pool: torch.Tensor
+    ) -> torch.Tensor:
+        """Float32 vectors (rows * texts a row, dimensions); the arguments are those of padding.PackedRows."""
+        model = self.transformer.auto_model
+        hidden = model.embeddings(input_ids=input_ids, position_ids=position_ids)
+        added = (1.0 - mask[:, None].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
+        tokens = model.encoder(hidden, attention_mask=added, return_dict=False)[0]
+        features = {"sentence_embedding": torch.bmm(pool, tokens.float()).flatten(0, 1)}
+        for module in self.others[1:]:  # behind pooling
+            features = module(features)
+        vectors: torch.Tensor = features["sentence_embedding"].float()
+        return vectors

@@ -16,10 +16,15 @@ from typing import Any
 import orjson
 
 from .card import Dtype
+from .packing import WEIGHTED_SUMS
 
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
 _ALLOWED_MODULES = "sentence_transformers.models."
 _ALLOWED_ACTIVATIONS = "torch.nn.modules."
+# Their forward pass is embeddings, then encoder. Called as they are, they compute a pooler that nobody reads, ask the
+# device whether anything is padded (on a GPU that waits for all that was launched), and make the mask as large as
+# the scores of all tokens by all tokens.
+_BERT_LIKE = frozenset({"BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel"})
 
 
 class LoadError(Exception):
@@ -62,6 +67,29 @@ class LoadedModel:
             if hasattr(module, "get_pooling_mode_str"):
                 return str(module.get_pooling_mode_str())
         return ""
+
+    @property
+    def is_bert_like(self) -> bool:
+        """Whether embeddings and encoder, called one after the other, are all of its forward pass that is needed."""
+        transformer = self.transformer.auto_model
+        return type(transformer).__name__ in _BERT_LIKE and not transformer.config.output_hidden_states
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether rows of several texts can be computed: positions can be given, and pooling is a weighted sum."""
+        kinds = [type(module).__name__ for module in self.modules]
+        return (
+            self.is_bert_like
+            and self.attention == "sdpa"
+            and self.pooling in WEIGHTED_SUMS
+            and kinds[0] == "Pooling"
+            and kinds.count("Pooling") == 1
+        )
+
+    @property
+    def first_position(self) -> int:
+        """The position of a text's first token: RoBERTa and its kin count from behind the padding index."""
+        return _first_position(_position_embeddings(self.transformer.auto_model))
 
     @property
     def max_tokens(self) -> int | None:
@@ -199,10 +227,17 @@ def quietly(folder: Path) -> Iterator[None]:
             raise LoadError(f"{folder}: sentence-transformers cannot load it: {error}") from error
 
 
+def _position_embeddings(auto_model: Any) -> Any:
+    return getattr(getattr(auto_model, "embeddings", None), "position_embeddings", None)
+
+
+def _first_position(positions: Any) -> int:
+    padding = getattr(positions, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
 def _position_limit(auto_model: Any) -> int | None:
-    positions = getattr(getattr(auto_model, "embeddings", None), "position_embeddings", None)
+    positions = _position_embeddings(auto_model)
     if positions is None or not hasattr(positions, "num_embeddings"):
         return None
-    # RoBERTa and its kin count positions from behind the padding index.
-    reserved = 0 if positions.padding_idx is None else positions.padding_idx + 1
-    return int(positions.num_embeddings) - reserved
+    return int(positions.num_embeddings) - _first_position(positions)

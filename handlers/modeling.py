@@ -5,12 +5,13 @@ from itertools import chain
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from .batching import plan
+from .batching import Chunk, plan
 from .encoding import Vectors
-from .forward import Pipeline
+from .forward import PackedPipeline, Pipeline
 from .loading import LoadedModel
-from .padding import Ids, padded
+from .padding import packed, padded
 from .shapes import Shapes
 
 
@@ -19,8 +20,9 @@ class TorchEmbedder:
 
     def __init__(self, model: LoadedModel, *, device: str, shapes: Shapes) -> None:
         self.dimensions = model.dimensions
-        self._pad_token_id = model.pad_token_id
-        self._pipeline = Pipeline(model).eval()
+        self._model = model
+        self._packs = shapes.shared_row > 0
+        self._pipeline = (PackedPipeline if self._packs else Pipeline)(model).eval()
         self._device = torch.device(device)
         self._shapes = shapes
 
@@ -33,13 +35,8 @@ class TorchEmbedder:
         if not ids:
             return np.empty((0, self.dimensions), dtype=np.float32)
         chunks = plan([len(each) for each in ids], self._shapes)
-        computed = []
-        for chunk in chunks:
-            input_ids, mask = padded(ids, chunk, self._pad_token_id)
-            if mask is None and self._shapes.uniform:
-                mask = np.ones_like(input_ids)  # another kernel computes without one, and a neighbour may need it
-            vectors = self._pipeline(self._moved(input_ids), None if mask is None else self._moved(mask))
-            computed.append(vectors[: len(chunk.indices)])
+        compute = self._packed if self._packs else self._padded
+        computed = [compute(ids, chunk) for chunk in chunks]
         together = computed[0] if len(computed) == 1 else torch.cat(computed)
         # One copy back for the whole batch: on a GPU each copy waits for what was launched before it.
         unit: Vectors = torch.nn.functional.normalize(together, p=2, dim=1).cpu().numpy()
@@ -49,7 +46,20 @@ class TorchEmbedder:
         ordered[list(chain.from_iterable(chunk.indices for chunk in chunks))] = unit
         return ordered
 
-    def _moved(self, array: Ids) -> torch.Tensor:
+    def _packed(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> torch.Tensor:
+        rows = packed(ids, chunk, self._model.pad_token_id, self._model.first_position, self._model.pooling)
+        arrays = (rows.input_ids, rows.position_ids, rows.mask, rows.pool)
+        vectors: torch.Tensor = self._pipeline(*(self._moved(array) for array in arrays))
+        return vectors[rows.seats]
+
+    def _padded(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> torch.Tensor:
+        input_ids, mask = padded(ids, chunk, self._model.pad_token_id)
+        if mask is None and self._shapes.uniform:
+            mask = np.ones_like(input_ids)  # another kernel computes without one, and a neighbour may need it
+        vectors: torch.Tensor = self._pipeline(self._moved(input_ids), None if mask is None else self._moved(mask))
+        return vectors[: len(chunk.rows)]
+
+    def _moved(self, array: NDArray[np.generic]) -> torch.Tensor:
         tensor = torch.from_numpy(array)
         if self._device.type == "cpu":
             return tensor

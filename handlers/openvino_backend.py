@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .batching import plan
+from .batching import Chunk, plan
 from .card import Dtype
 from .encoding import Vectors
-from .loading import LoadError
-from .padding import normalized, padded
+from .loading import LoadedModel, LoadError
+from .padding import normalized, packed, padded
 from .processor import computes_bfloat16, flags
 from .shapes import Shapes
 
 CONVERTED = "openvino/model.xml"
 
+# The inputs of a model that was converted for rows of several texts; otherwise there are ids and a mask.
+PACKED_INPUTS = ("input_ids", "position_ids", "mask", "pool")
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -41,18 +44,20 @@ class OpenVinoEmbedder:
     not there, or this processor does not compute in `dtype`.
     """
 
-    def __init__(self, path: Path, *, dtype: Dtype, threads: int, shapes: Shapes, pad_token_id: int) -> None:
+    def __init__(self, path: Path, model: LoadedModel, *, dtype: Dtype, threads: int, shapes: Shapes) -> None:
         if dtype == "bfloat16" and not computes_bfloat16(flags()):
             raise LoadError(
                 "dtype = 'bfloat16' with OpenVINO, and this processor does not multiply bfloat16 (no avx512_bf16, no "
                 "amx_bf16): pack the model on such a machine, or set dtype = 'float32' in models.toml"
             )
         compiled = _compiled(path, _PRECISIONS[dtype], threads)
-        self.dimensions = int(compiled.output(0).partial_shape[1].get_length())
+        self.dimensions = int(compiled.output(0).partial_shape[-1].get_length())
         self._request = compiled.create_infer_request()
         self._tensor = import_openvino().Tensor
+        self._model = model
         self._shapes = shapes
-        self._pad_token_id = pad_token_id
+        # How it was converted: archives/trial.py.
+        self._compute = self._packed if len(compiled.inputs) == len(PACKED_INPUTS) else self._padded
 
     def embed(self, ids: Sequence[Sequence[int]]) -> Vectors:
         """The vectors (n, dimensions) of n texts given as token ids, special tokens included, in their order.
@@ -63,14 +68,25 @@ class OpenVinoEmbedder:
         if not ids:
             return vectors
         for chunk in plan([len(each) for each in ids], self._shapes):
-            input_ids, mask = padded(ids, chunk, self._pad_token_id)
-            # Set one by one: handed to infer() together, looking at what they are takes as long as a tenth of a pass.
-            self._request.set_input_tensor(0, self._tensor(input_ids, shared_memory=True))
-            mask = np.ones_like(input_ids) if mask is None else mask
-            self._request.set_input_tensor(1, self._tensor(mask, shared_memory=True))
-            self._request.infer()
-            vectors[chunk.indices] = self._request.get_output_tensor(0).data[: len(chunk.indices)]
+            vectors[chunk.indices] = self._compute(ids, chunk)
         return normalized(vectors)
+
+    def _packed(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> Vectors:
+        rows = packed(ids, chunk, self._model.pad_token_id, self._model.first_position, self._model.pooling)
+        return self._infer(rows.input_ids, rows.position_ids, rows.mask, rows.pool)[rows.seats]
+
+    def _padded(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> Vectors:
+        input_ids, mask = padded(ids, chunk, self._model.pad_token_id)
+        return self._infer(input_ids, np.ones_like(input_ids) if mask is None else mask)[: len(chunk.rows)]
+
+    def _infer(self, *arrays: NDArray[Any]) -> Vectors:
+        """The model's output, valid until the next call."""
+        for place, array in enumerate(arrays):
+            # Set one by one: handed to infer() together, looking at what they are takes as long as a tenth of a pass.
+            self._request.set_input_tensor(place, self._tensor(array, shared_memory=True))
+        self._request.infer()
+        output: Vectors = self._request.get_output_tensor(0).data
+        return output
 
 
 def _compiled(path: Path, precision: str, threads: int) -> Any:

@@ -10,10 +10,13 @@ _STEPS_AN_OCTAVE = 8
 
 # A pass of this many tokens is as good as any larger one on a CPU, and its activations stay in the cache.
 _CPU_BUDGET = 1024
-_CPU_PASS = {"openvino": 14, "torch": 40}
+_CPU_PASS = {"openvino": 20, "torch": 40}
 _GPU_PASS = 512
+# Matrix units (AMX) take 16 tokens at a time: other widths cost up to a third more a token.
+_CPU_STEP = 16
+_SHARED_ROW = 96
 # OpenVINO keeps what it prepared for a shape (some 0.5 MB) and takes 10 ms for a new one, so there are few.
-_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)
 _FIXED_ROWS = (8,)
 
 
@@ -26,7 +29,8 @@ class Shapes:
     `step` is the finest step of lengths; with `exact` it only guides the plan, and a pass is as wide as its longest
     text, otherwise widths are rounded up to steps. `rows` are the numbers of texts a pass may have (ascending, the
     rest filled with dummies), any number where it is empty. `uniform`: only texts of the same rounded length share a
-    pass, so that a text's width depends on nothing but the text.
+    pass, so that a text's width depends on nothing but the text. `shared_row` are the tokens up to which texts share
+    a row; 0 where each has its own.
     """
 
     budget: int
@@ -36,6 +40,7 @@ class Shapes:
     exact: bool
     rows: tuple[int, ...] = ()
     uniform: bool = False
+    shared_row: int = 0
 
     def rounded(self, length: int) -> int:
         """The least width on the grid that holds a text of this length."""
@@ -72,23 +77,40 @@ class Shapes:
 
 
 def shapes_for(
-    backend: str, device: str, *, threads: int, token_budget: int, longest: int, batch_invariant: bool
+    backend: str,
+    device: str,
+    *,
+    token_budget: int,
+    longest: int,
+    packs: bool,
+    batch_invariant: bool,
 ) -> Shapes:
-    """The shapes for a backend on a device ("cpu", "cuda:0"), `threads` on the CPU, within the card's budget.
+    """The shapes for a backend on a device ("cpu", "cuda:0"), within the card's budget; with `packs`, texts may share
+    rows.
 
-    With `batch_invariant` a text's width depends on its own length alone. The number of rows changes no bit where
-    one thread computes and with OpenVINO; torch shares rows out among threads, and a GPU chooses kernels by them,
-    so there it is fixed.
+    With `batch_invariant` a text's width depends on its own length alone, and it has its row to itself. The number of
+    rows changes no bit with OpenVINO; torch's libraries choose kernels by them, so there it is fixed.
     """
     on_gpu = device.startswith("cuda")
-    free_rows = backend == "openvino" or (not on_gpu and threads == 1)
-    rows = _ROWS if backend == "openvino" else ()
+    openvino = backend == "openvino"
+    if batch_invariant:
+        return Shapes(
+            budget=token_budget if on_gpu else min(token_budget, _CPU_BUDGET),
+            pass_cost=_GPU_PASS if on_gpu else _CPU_PASS[backend],
+            longest=longest,
+            step=8,
+            exact=False,
+            rows=_ROWS if openvino else _FIXED_ROWS,
+            uniform=True,
+        )
+    if on_gpu:
+        return Shapes(budget=token_budget, pass_cost=_GPU_PASS, longest=longest, step=2, exact=True)
     return Shapes(
-        budget=token_budget if on_gpu else min(token_budget, _CPU_BUDGET),
-        pass_cost=_GPU_PASS if on_gpu else _CPU_PASS[backend],
+        budget=min(token_budget, _CPU_BUDGET),
+        pass_cost=_CPU_PASS[backend],
         longest=longest,
-        step=8 if batch_invariant else 2,
-        exact=backend == "torch" and not batch_invariant,
-        rows=rows if free_rows or not batch_invariant else _FIXED_ROWS,
-        uniform=batch_invariant,
+        step=_CPU_STEP,
+        exact=False,
+        rows=_ROWS if openvino else (),
+        shared_row=min(_SHARED_ROW, longest) if packs else 0,
     )

@@ -43,12 +43,13 @@ def make_tao_shaped(path: Path, *, layers: int = 2, hidden: int = 64, heads: int
 def convert(folder: Path, target: Path) -> Path:
     """The folder's model as OpenVINO reads it, as packing converts it; returns `target`, which holds openvino/."""
     from archives.trial import convert as as_openvino
-    from handlers.forward import Pipeline
+    from handlers import forward, openvino_backend
     from handlers.loading import load
-    from handlers.openvino_backend import CONVERTED, import_openvino
 
-    (target / CONVERTED).parent.mkdir(parents=True)
-    as_openvino(Pipeline(load(folder, device="cpu", dtype="float32")), import_openvino(), target / CONVERTED)
+    made = target / openvino_backend.CONVERTED
+    made.parent.mkdir(parents=True)
+    worker = {"forward": forward, "openvino_backend": openvino_backend}
+    as_openvino(worker, load(folder, device="cpu", dtype="float32"), made)
     return target
 
 

@@ -64,7 +64,8 @@ def test_a_vector_has_the_same_bits_in_any_company(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_without_it_bits_do_vary(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """Otherwise the test above would prove nothing; and they vary by no more than documented."""
+    """By torch they do, or the test above would prove nothing; by either, no more than documented. (Whether OpenVINO's
+    vary depends on the processor.)"""
     converted = request.getfixturevalue("minilm_converted") if backend == "openvino" else None
     loaded = engine(minilm_folder(), converted, tmp_path / "unpacked", "float32", 1, invariant=False)
     some = texts()
@@ -74,7 +75,8 @@ def test_without_it_bits_do_vary(backend: str, request: pytest.FixtureRequest, t
     for company in companies(10, len(some)):
         apart = max(apart, float(np.abs(alone[company] - loaded.embed_texts([some[place] for place in company])).max()))
 
-    assert 0 < apart < 1e-6
+    assert apart < 1e-6
+    assert apart > 0 or backend == "openvino"
 
 
 def test_it_is_tried_at_load() -> None:
