@@ -68,7 +68,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, more: Sequence[str], started: float) -> int:
     # First of all, and with this interpreter: a GPU that cannot be used is known before anything is made.
-    look = [sys.executable, "-m", "ops.bench.gpu.product", "--device", arguments.device, "--look"]
+    look = [sys.executable, "-W", "ignore", "-m", "ops.bench.gpu.product", "--device", arguments.device, "--look"]
     if subprocess.run(look, stdout=subprocess.DEVNULL, check=False).returncode:
         return 1
     with tempfile.TemporaryDirectory(prefix="embedkit-gpu-", ignore_cleanup_errors=True) as temporary:

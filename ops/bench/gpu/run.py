@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,9 @@ class Check:
         here = Here(self._plan, stages.settings_for(work), hardware, work, self._progress)
         try:
             self._stages(here)
+        except KeyboardInterrupt:
+            self.failed["the rest"] = "interrupted"
+            raise
         finally:
             self._end(here.settings)
             result = self._write(ran_on)
@@ -82,9 +86,12 @@ class Check:
         try:
             with self._clock.limit(LIMITS[name]):
                 do()
-        except (OutOfTimeError, OpsError, ArchivesError, JdkError, OSError, ValueError) as error:
+        except (OutOfTimeError, OpsError, ArchivesError, JdkError, OSError) as error:
             self.failed[name] = str(error)
             self._progress.say(f"{name}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this stage alone
+            traceback.print_exc()
+            self.failed[name] = f"{type(error).__name__}: {error}"
         self.took[name] = time.monotonic() - started
         self._write_json(self._result())
         return name not in self.failed

@@ -177,7 +177,7 @@ def parity(here: Here, found: Measured) -> None:
     load = closed_loop(phases.target, texts, connections=16, progress=here.progress, label="parity", keep_every=1)
     phases.count(figures(load), within_capacity=True)
     sample.keep(load, texts)
-    with _plain(here) as plain:
+    with _plain(here, "cpu") as plain:
         found.parity = _truth(plain, sample)
         for profile in PROFILES:
             found.samples[profile] = phases.texts.take(profile, here.plan.options.sample)
@@ -186,9 +186,10 @@ def parity(here: Here, found: Measured) -> None:
     here.progress.say(f"{truth.checked} texts: smallest cosine {truth.min_cosine}, {truth.wrong} wrong")
 
 
-def _plain(here: Here) -> Children:
+def _plain(here: Here, device: str) -> Children:
+    """Plain sentence-transformers in float32 (TF32 is off unless somebody asks for it)."""
     cores = here.hardware.cores
-    spec = plain_spec(here.model, threads=cores, dtype="float32", max_tokens=POSITIONS, device="cpu")
+    spec = plain_spec(here.model, threads=cores, dtype="float32", max_tokens=POSITIONS, device=device)
     return Children([spec], threads=cores)
 
 
@@ -221,7 +222,8 @@ def closed(here: Here, found: Measured, profile: Profile) -> None:
 def bound(here: Here, found: Measured) -> None:
     """What was answered under load against float32; then the same model in process on the texts of the best loop."""
     phases = _phases(found)
-    with _plain(here) as plain:
+    # On the device: so many long texts would take the CPU half a minute, and parity was compared with the CPU's.
+    with _plain(here, here.plan.device) as plain:
         found.under_load = _truth(plain, phases.sample)
     unpacked = here.work / "unpacked"
     unpack(phases.service.archive, unpacked)
