@@ -12,6 +12,7 @@ MODEL = "bge_large_zh"
 PROFILES: tuple[Profile, ...] = ("short", "long")
 # At the end: the service stops, the report is written.
 RESERVE_S = 30.0
+_LEAST_ROOM = 64  # connections of the warm-up
 
 # What the stages take at most; on the GPU machine all of them together are expected at about seven minutes.
 LIMITS: Mapping[str, float] = {
@@ -57,12 +58,13 @@ class Plan:
 
     def models_toml(self, folder: str) -> str:
         """The catalogue that is served. Room in the queue for every connection: a refusal here would be an error."""
+        room = 2 * max(_LEAST_ROOM, self.peer_connections, *self.options.connections)
         return (
             f"[{MODEL}]\n"
             f'source = {{ folder = "{folder}" }}\nhandler = "bge"\ndevice = "{self.device}"\nbackend = "torch"\n'
             f'dtype = "{self.dtype}"\nworkers = {_toml(self.workers)}\nthreads = {_toml(self.threads)}\n'
             f"batch_size = {self.batch_size}\nmax_batch_delay_ms = {self.max_batch_delay_ms}\n"
-            f"token_budget = {self.token_budget}\nqueue_size = {2 * max(self.options.connections)}\n"
+            f"token_budget = {self.token_budget}\nqueue_size = {room}\n"
         )
 
 

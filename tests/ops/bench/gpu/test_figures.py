@@ -98,8 +98,11 @@ def test_the_model_that_is_served_is_what_the_flags_say(tmp_path: Path) -> None:
     spec = load_catalogue(tmp_path / "models.toml")[MODEL]
     assert (spec.device, spec.backend, spec.workers, spec.threads, spec.batch_size) == ("cuda", "torch", 3, 4, 96)
     assert spec.queue_size >= 512
-    (tmp_path / "models.toml").write_text(plan_of(arguments("cpu")).models_toml("model"))
-    assert load_catalogue(tmp_path / "models.toml")[MODEL].workers == "auto"
+    plan = plan_of(arguments("cpu", "--small", "--connections", "4"))
+    (tmp_path / "models.toml").write_text(plan.models_toml("model"))
+    spec = load_catalogue(tmp_path / "models.toml")[MODEL]
+    assert spec.workers == "auto"
+    assert spec.queue_size >= 64  # what warms up and what goes before infinity has connections of its own
 
 
 def test_targets_are_judged_on_a_gpu_alone() -> None:
