@@ -2,7 +2,7 @@
 # The GPU check (docs/gpu.md):
 #   ops/bench/gpu.sh collect DIR              on a machine with a package index: gather what is carried along
 #   ops/bench/gpu.sh install SITE STEP…       on the GPU machine: make an environment of it, in steps if need be
-#   ops/bench/gpu.sh run (--wheels STEP | --site SITE) OUT     measure; the report lies in OUT
+#   ops/bench/gpu.sh run (--wheels STEP… | --site SITE) --out OUT     measure; the report lies in OUT
 # PYTHON names the interpreter: on the GPU machine the one that has torch. 3.11 or newer.
 set -eu
 python=${PYTHON:-python3}

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add = commands.add_parser("install", help="add steps to an environment, on the GPU machine")
     add.add_argument("site", type=Path, metavar="SITE")
     add.add_argument("steps", type=Path, metavar="STEP", nargs="+")
-    run = commands.add_parser("run", help="measure; further flags: run --help-measure")
+    run = commands.add_parser("run", help="measure; docs/gpu.md has the further flags")
     where = run.add_mutually_exclusive_group(required=True)
     where.add_argument("--wheels", type=Path, nargs="+", metavar="STEP", help="steps, for an environment of this run")
     where.add_argument("--site", type=Path, help="an environment that `install` made")
