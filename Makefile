@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 MODEL ?=
 BIN := .venv/bin
 
-.PHONY: bench bench-peers up down status env dev repair test lint types lock lock-check docs
+.PHONY: bench bench-peers gpu-check-cpu up down status env dev repair test lint types lock lock-check docs
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -28,6 +28,11 @@ bench: env ## measure the running service against the same model in process
 
 bench-peers: env ## the same beside infinity, mosec and litserve, in environments of their own
 	@$(BIN)/embedkit bench $(MODEL) --peers
+
+gpu-check-cpu: env ## the GPU check's script, whole and for real, on the CPU with a small model (some minutes)
+	@PYTHON=$(abspath $(BIN))/python ops/bench/gpu.sh collect --python 3.11 var/bench/gpu/wheels
+	@PYTHON=$(abspath $(BIN))/python ops/bench/gpu.sh run --wheels var/bench/gpu/wheels/step-* \
+		--device cpu --small --minutes 5 --out var/bench/gpu/report
 
 repair: ## build .venv anew
 	@$(PYTHON) -m env.bootstrap --repair

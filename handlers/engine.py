@@ -76,7 +76,7 @@ class Engine:
         if not np.isfinite(vectors).all():
             raise LoadError("the model gives vectors that are not finite; try dtype = 'float32' in models.toml")
         long = (batch[0].ids * self.max_tokens)[: self.max_tokens]
-        if self._card.backend == "openvino":
+        if self._card.backend == "openvino" or self._on_gpu:  # both prepare something for each new shape
             for length in _WARM_LENGTHS:
                 self._embedder.embed([long[:length]])
             for count in _WARM_TEXTS:

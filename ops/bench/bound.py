@@ -171,9 +171,13 @@ class BoundMeter:
         samples: Mapping[Profile, Sequence[str]],
         contention: Contention,
         progress: Progress,
+        into: dict[Profile, list[Timing]] | None = None,
     ) -> dict[Profile, list[Timing]]:
-        """Profile → a timing a way. `samples` are other texts of the same profiles, to choose batch sizes with."""
-        timings: dict[Profile, list[Timing]] = {profile: [] for profile in sets}
+        """Profile → a timing a way. `samples` are other texts of the same profiles, to choose batch sizes with; `into`
+        is filled way by way, for a caller whose time may run out.
+        """
+        timings = {} if into is None else into
+        timings |= {profile: [] for profile in sets}
         for way in self._ways:
             with opened(way, self._material) as children:
                 for profile, texts in sets.items():

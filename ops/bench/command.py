@@ -15,7 +15,7 @@ def bench(
     model: Annotated[str | None, typer.Argument(help="a served model; left out: the only or the default one")] = None,
     *,
     quick: Annotated[bool, typer.Option("--quick", help="a look in under two minutes")] = False,
-    profile: Annotated[list[str] | None, typer.Option(help="short, mixed or passages; may be repeated")] = None,
+    profile: Annotated[list[str] | None, typer.Option(help="short, mixed, passages or long; may be repeated")] = None,
     seed: Annotated[int, typer.Option(help="another seed, other texts and arrivals")] = 1,
     repeats: Annotated[int | None, typer.Option(min=1, help="closed loop and bound so many times")] = None,
     peers: Annotated[bool, typer.Option("--peers", help="infinity, mosec and litserve too; installs them")] = False,

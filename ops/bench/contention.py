@@ -26,7 +26,7 @@ class Contention:
 
     def __init__(self, settings: Settings, cores: int) -> None:
         self._settings = settings
-        self._cores = cores
+        self.cores = cores
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[Seen]:
@@ -39,7 +39,7 @@ class Contention:
             others = (_busy() - busy) - (self._mine() - mine)
             elapsed = time.monotonic() - started
             # Clock ticks are counted in hundredths of a second: a short phase may come out below 0.
-            seen.others = min(1.0, max(0.0, others / (elapsed * self._cores)))
+            seen.others = min(1.0, max(0.0, others / (elapsed * self.cores)))
 
     def _mine(self) -> float:
         this = psutil.Process()

@@ -32,16 +32,19 @@ _STOP_S = 10.0
 # Less means another model; reduced precision is theirs to choose.
 _SAME_MODEL = 0.99
 _STAMP = "embedkit-peer"
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a peer is started: precision, texts a batch at most, processes with a thread each (or one with all)."""
+    """How a peer is started: precision, texts a batch at most, processes with a thread each (or one with all), and the
+    device, where the peer can be told one.
+    """
 
     dtype: str
     batch: int
     workers: int
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return f"{self.dtype}, batches of {self.batch}, {self.workers} process{'es' if self.workers > 1 else ''}"
@@ -63,7 +66,7 @@ def _infinity(programs: Path, model: Path, port: int, setting: Setting) -> list[
         "--model-id": str(model),
         "--served-model-name": "peer",
         "--engine": "torch",
-        "--device": "cpu",
+        "--device": setting.device,
         "--dtype": setting.dtype,
         "--batch-size": str(setting.batch),
         "--host": "127.0.0.1",
@@ -201,8 +204,13 @@ def _last_words(log: Path) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
 
 
+def listen() -> socket.socket:
+    """A port of loopback that nobody else has; free again once it is closed."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen() as listener:
         return int(listener.getsockname()[1])
 
 

@@ -32,8 +32,7 @@ def profile_part(one: Json) -> str:
             _open_table(one),
             _overload_words(one["overload"]),
             "<h3>Where the workers' time goes at full load</h3>",
-            _stage_chart(one),
-            _stage_words(one["stages"]),
+            stage_part(one["profile"], one["stages"]),
             _one_connection_words(one["latency1"]),
         ]
     )
@@ -117,13 +116,18 @@ def _overload_words(overload: Json) -> str:
     return f"<p>{escape(words)}</p>"
 
 
-def _stage_chart(one: Json) -> str:
-    share = one["stages"]["share"]
+def stage_part(profile: str, found: Json) -> str:
+    """Shares of the workers' time, drawn and told."""
+    return _stage_chart(profile, found) + "\n" + _stage_words(found)
+
+
+def _stage_chart(profile: str, found: Json) -> str:
+    share = found["share"]
     if not share:
         return '<p class="soft">The workers have written no histograms.</p>'
     rest = max(0.0, 1 - sum(share.values()))
     colours = {name: _STAGE_COLOURS.get(name, _REST_COLOUR) for name in share} | {_REST: _REST_COLOUR}
-    return stacked_chart({one["profile"]: {**share, _REST: rest}}, title="time by stage", colours=colours)
+    return stacked_chart({profile: {**share, _REST: rest}}, title="time by stage", colours=colours)
 
 
 def _stage_words(found: Json) -> str:

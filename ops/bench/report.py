@@ -15,19 +15,24 @@ Json = Mapping[str, Any]
 
 def render(result: Json) -> str:
     """The page of one result, as `orjson.loads` gives it."""
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     title = f"embedkit bench: {result['service']['model']}, {result['started_at']}"
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">{escape(result["service"]["fingerprint"])}</p>',
         _headline(result),
-        _bars(result["bars"]),
+        bars_part(result["bars"]),
         *(profile_part(one) for one in result["profiles"]),
-        _peers(result["peers"], result["peers_failed"]),
+        peers_part(result["peers"], result["peers_failed"]),
         _truth(result),
         _ran_on(result),
         _how(result["options"]),
     ]
+    return document(title, body)
+
+
+def document(title: str, body: Iterable[str]) -> str:
+    """A whole page of these parts."""
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
@@ -42,7 +47,8 @@ def _headline(result: Json) -> str:
     return f'<p class="headline{" bad" if bad else ""}">{escape(result["headline"])}</p>'
 
 
-def _bars(bars: Sequence[Json]) -> str:
+def bars_part(bars: Sequence[Json]) -> str:
+    """What was promised and what was found."""
     rows = [
         [
             bar["what"],
@@ -55,7 +61,8 @@ def _bars(bars: Sequence[Json]) -> str:
     return "<h2>Bars</h2>" + table(["bar", "found", "limit", ""], rows) if rows else ""
 
 
-def _peers(peers: Sequence[Json], failed: Mapping[str, str]) -> str:
+def peers_part(peers: Sequence[Json], failed: Mapping[str, str]) -> str:
+    """Other servers, and why one could not be compared."""
     if not peers and not failed:
         return ""
     rows = [
@@ -104,26 +111,32 @@ def _all_figures(one: Json) -> Iterable[Json]:
     yield from (point["figures"] for point in latency_points(one))
 
 
-def _ran_on(result: Json) -> str:
-    machine = result["machine"]
+def machine_part(machine: Json, more: Sequence[Sequence[str]]) -> str:
+    """What it ran on, and more rows of that kind."""
     busy = f"{machine['busy_before']:.0%} of the cores just before, load {machine['load_before']:.2f}"
     rows = [
         ["processor", f"{machine['cpu']}; {machine['cores']} cores"],
         ["memory", f"{machine['memory'] >> 20} MB"],
         ["GPU", "; ".join(machine["gpus"]) or "none"],
         ["system", f"{machine['system']}, Python {machine['python']}"],
-        ["in use by others", f"{busy}; up to {result['others']:.0%} during a closed loop or a bound"],
+        ["in use by others", busy],
         ["versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())],
         ["commit", machine["commit"] or "not a checkout"],
-        ["duration", f"{result['seconds']:.0f} s"],
+        *more,
     ]
+    return f"<h2>What it ran on</h2>{table(['', ''], rows)}"
+
+
+def _ran_on(result: Json) -> str:
+    others = f"up to {result['others']:.0%} of the cores during a closed loop or a bound"
+    more = [["others meanwhile", others], ["duration", f"{result['seconds']:.0f} s"]]
     dumps = {"model and archive": result["service"], "settings": result["settings"], "plan": result["options"]}
     details = "".join(
         f"<details><summary>{name}</summary><pre>"
         f"{escape(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())}</pre></details>"
         for name, content in dumps.items()
     )
-    return f"<h2>What it ran on</h2>{table(['', ''], rows)}{details}"
+    return machine_part(result["machine"], more) + details
 
 
 def _how(options: Json) -> str:

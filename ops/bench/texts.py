@@ -12,7 +12,7 @@ from typing import Literal
 from ops.bench import words
 from ops.errors import OpsError
 
-Profile = Literal["short", "passages", "mixed"]
+Profile = Literal["short", "passages", "mixed", "long"]
 
 # A text that was there already is drawn again, this often; a profile of four characters alone could run dry.
 _TRIES = 1000
@@ -40,6 +40,9 @@ PROFILES: dict[Profile, Lengths] = {
     "passages": Lengths(40, 300, 110, 0.35, meaning="passages of 40 to 300 characters or words, mostly near 110"),
     "mixed": Lengths(
         4, 640, 40, 1.0, meaning="4 to 640 characters or words, half below 40, a thirtieth beyond 256, a few beyond 512"
+    ),
+    "long": Lengths(
+        600, 700, meaning="600 to 700 characters or words: a model that reads 512 tokens reads all of them"
     ),
 }
 

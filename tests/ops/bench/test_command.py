@@ -19,8 +19,8 @@ def test_flags_make_the_plan() -> None:
     found = chosen(quick=False, seed=1, profiles=["mixed", "short", "mixed"], repeats=5, peers=True)
     assert (found.profiles, found.repeats, found.quick) == (("short", "mixed"), 5, False)
     assert found.peers == ("infinity", "mosec", "litserve")
-    with pytest.raises(OpsError, match="--profile long: no such kind of text; known: short, passages, mixed"):
-        chosen(quick=False, seed=1, profiles=["long"], repeats=None, peers=False)
+    with pytest.raises(OpsError, match="--profile essays: no such kind of text; known: short, passages, mixed"):
+        chosen(quick=False, seed=1, profiles=["essays"], repeats=None, peers=False)
 
 
 def test_results_are_written_beside_each_other(tmp_path: Path) -> None:
