@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import orjson
 
+from ops.bench.page import page
 from ops.bench.profile_part import FIGURES, figure_cells, latency_points, profile_part
 from ops.bench.tables import number, ratio, table
 
@@ -15,7 +15,6 @@ Json = Mapping[str, Any]
 
 def render(result: Json) -> str:
     """The page of one result, as `orjson.loads` gives it."""
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     title = f"embedkit bench: {result['service']['model']}, {result['started_at']}"
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -25,16 +24,12 @@ def render(result: Json) -> str:
         *(profile_part(one) for one in result["profiles"]),
         _peers(result["peers"], result["peers_failed"]),
         _truth(result),
-        _ran_on(result),
+        ran_on(
+            result, {"model and archive": result["service"], "settings": result["settings"], "plan": result["options"]}
+        ),
         _how(result["options"]),
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</body>\n</html>\n"
-    )
+    return page(title, body)
 
 
 def _headline(result: Json) -> str:
@@ -104,7 +99,8 @@ def _all_figures(one: Json) -> Iterable[Json]:
     yield from (point["figures"] for point in latency_points(one))
 
 
-def _ran_on(result: Json) -> str:
+def ran_on(result: Json, dumps: Json) -> str:
+    """Machine and versions of a result, and what is to be had for the asking."""
     machine = result["machine"]
     busy = f"{machine['busy_before']:.0%} of the cores just before, load {machine['load_before']:.2f}"
     rows = [
@@ -112,12 +108,11 @@ def _ran_on(result: Json) -> str:
         ["memory", f"{machine['memory'] >> 20} MB"],
         ["GPU", "; ".join(machine["gpus"]) or "none"],
         ["system", f"{machine['system']}, Python {machine['python']}"],
-        ["in use by others", f"{busy}; up to {result['others']:.0%} during a closed loop or a bound"],
+        ["in use by others", f"{busy}; up to {result['others']:.0%} while something was measured"],
         ["versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())],
         ["commit", machine["commit"] or "not a checkout"],
         ["duration", f"{result['seconds']:.0f} s"],
     ]
-    dumps = {"model and archive": result["service"], "settings": result["settings"], "plan": result["options"]}
     details = "".join(
         f"<details><summary>{name}</summary><pre>"
         f"{escape(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())}</pre></details>"
