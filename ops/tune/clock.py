@@ -26,7 +26,7 @@ class Schedule:
     def next(self, done: Done, left_s: float) -> Candidate | None:
         """The next candidate to be measured; None when there is nothing to gain, or no time for one more run."""
         longest = max((run.seconds for trial in done.values() for run in trial.runs), default=0.0)
-        if longest and left_s < longest * _ROOM:
+        if done and left_s < max(longest * _ROOM, 1.0):
             return None
         kept = REPEAT_SHARE * self.limit_s
         if sum(bool(each.runs) for each in done.values()) >= _LEAST_TRIED and left_s - longest < kept:

@@ -138,7 +138,12 @@ def _print(result: "Result", out: Any) -> None:
 
 
 def _next(result: "Result") -> list[str]:
-    if result.chosen is None or not result.changes:
+    if result.chosen is None:
+        share = f"{result.plan.load:.0%}"
+        return [
+            f"try a longer --p99, or a --load below {share}: fewer texts a second of the same ceiling, answered sooner"
+        ]
+    if not result.changes:
         return []
     keys = ", ".join(f"{key} = {value}" for key, value in result.changes.items())
     if result.written:

@@ -8,7 +8,7 @@ from archives.catalogue import ModelSpec
 from archives.placement import Layout, layout
 from env.hardware import Hardware
 
-BATCHES = (4, 8, 16, 32, 64, 128)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 DELAYS_MS = (1, 2, 5, 10, 20)
 # A request may wait that long for company before anything is computed: beyond this part of the aim it cannot pay.
 DELAY_SHARE = 0.4

@@ -109,10 +109,9 @@ class Bench:
             packed = pack(spec, self.snapshot, layout(spec, self.hardware), self.server.settings.served, lock=self.lock)
         except ArchivesError as error:
             raise CandidateError(str(error)) from error
-        left = self.deadline - time.monotonic()
-        timeout_s = min(float(spec.startup_timeout_s), left) if self.runs else float(spec.startup_timeout_s)
+        left = max(1.0, self.deadline - time.monotonic())
         try:
-            self.server.load(spec.name, packed.path, timeout_s)
+            self.server.load(spec.name, packed.path, min(float(spec.startup_timeout_s), left))
         except OpsError as error:
             if time.monotonic() >= self.deadline and self.runs:
                 raise OutOfTime from error
