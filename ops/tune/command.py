@@ -22,6 +22,8 @@ def tune(
     limit: Annotated[str, typer.Option("--limit", help="how long to search, such as 90s or 5m")] = "5m",
     profile: Annotated[str, typer.Option("--profile", help="short, mixed or passages")] = "mixed",
     load: Annotated[float, typer.Option("--load", help="share of a candidate's ceiling at which p99 is judged")] = 0.7,
+    candidates: Annotated[int | None, typer.Option("--candidates", min=1, help="try at most so many")] = None,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="measure the leaders so many times")] = 3,
     seed: Annotated[int, typer.Option("--seed", help="another seed, other texts and arrivals")] = 1,
     write: Annotated[bool, typer.Option("--write", help="put the chosen values into models.toml")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
@@ -36,9 +38,10 @@ def tune(
 
     with told(), _ended_in_order():
         settings = in_force(load_settings())
-        result = search(
-            settings, model, chosen(p99=p99, limit=limit, profile=profile, load=load, seed=seed), Reporter()
+        plan = replace(
+            chosen(p99=p99, limit=limit, profile=profile, load=load, seed=seed), candidates=candidates, runs=runs
         )
+        result = search(settings, model, plan, Reporter())
         if write and result.ok and result.changes:
             models_toml.write(settings.models_file, model, result.changes)
             result = replace(result, written=True)

@@ -18,7 +18,7 @@ REPEAT_SHARE = 0.35
 @dataclass(frozen=True)
 class Plan:
     """Times in seconds. Latency is judged at `load` (0 to 1) of the candidate's own ceiling; `kept` answers of each
-    phase, about, are compared with reference vectors.
+    phase, about, are compared with reference vectors. At most `candidates` are tried, the leaders of them `runs` times.
     """
 
     profile: Profile
@@ -30,6 +30,8 @@ class Plan:
     closed_s: float
     open_s: float
     kept: int = 24
+    candidates: int | None = None
+    runs: int = 3
 
     @classmethod
     def within(cls, limit_s: float, *, profile: Profile, seed: int, load: float, p99_s: float) -> Self:

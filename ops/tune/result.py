@@ -10,9 +10,10 @@ from ops.tune.frontier import Run, Trial, choose, frontier, nearest
 from ops.tune.plan import Plan
 from ops.tune.space import Candidate
 
-Ended = Literal["finished", "time", "interrupted"]
+Ended = Literal["finished", "candidates", "time", "interrupted"]
 ENDED: Mapping[Ended, str] = {
     "finished": "no single step gained any more",
+    "candidates": "--candidates ended the search",
     "time": "the time limit ended the search",
     "interrupted": "INTERRUPTED",
 }

@@ -75,7 +75,9 @@ def tune(settings: Settings, model: str, plan: Plan, progress: Progress) -> Resu
             bench = Bench(server, spec, snapshot, lock_info(), hardware, plan, material, deadline, progress)
             unfit = _unfit(spec, engine, snapshot, room)
             ladders = dimensions(spec, hardware, plan.p99_s)
-            schedule = Schedule(start_of(spec, hardware), ladders, plan.p99_s, plan.limit_s)
+            schedule = Schedule(
+                start_of(spec, hardware), ladders, plan.p99_s, plan.limit_s, most=plan.candidates, runs=plan.runs
+            )
             done, ended = search(schedule, bench.measure, unfit, plan=plan, deadline=deadline, progress=progress)
     current, trials = schedule.start, list(done.values())
     chosen, near = choose(trials, plan.p99_s), nearest(trials)
@@ -150,7 +152,7 @@ def search(
         if not done:
             raise
         return done, "interrupted"
-    return done, "finished" if schedule.finished(done) else "time"
+    return done, schedule.ending(done)
 
 
 def describe(run: Run, plan: Plan) -> str:

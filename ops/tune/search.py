@@ -51,11 +51,11 @@ def propose(start: Candidate, dimensions: Sequence[Dimension], done: Done, p99_s
             return None
 
 
-def repeat(start: Candidate, done: Done, p99_s: float) -> Candidate | None:
-    """Who is to be measured once more: of the leaders and the start the one with the fewest runs; None at RUNS each."""
+def repeat(start: Candidate, done: Done, p99_s: float, *, runs: int = RUNS) -> Candidate | None:
+    """Who is to be measured again: of the leaders and the start the one with the fewest runs; None at `runs` each."""
     first = leaders(list(done.values()), p99_s, LEADERS)
     again = {each.candidate: len(each.runs) for each in first}
     if start in done and done[start].measured:
         again.setdefault(start, len(done[start].runs))
-    due = {candidate: runs for candidate, runs in again.items() if runs < RUNS}
+    due = {candidate: count for candidate, count in again.items() if count < runs}
     return min(due, key=lambda candidate: due[candidate], default=None)

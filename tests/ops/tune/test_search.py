@@ -104,6 +104,15 @@ def test_the_leaders_and_the_start_are_measured_again() -> None:
     assert all(len(done[one].runs) <= RUNS for one in done)
 
 
+def test_as_many_candidates_and_runs_as_asked() -> None:
+    """Two candidates, two runs each, and no more."""
+    schedule, done = Schedule(START, LADDERS, AIM, 300.0, most=2, runs=2), dict[Candidate, Trial]()
+    while (there := schedule.next(done, 200.0)) is not None:
+        done[there] = Trial(there, (*(done[there].runs if there in done else ()), run(100, 20)))
+    assert [len(one.runs) for one in done.values()] == [2, 2]
+    assert schedule.ending(done) == "candidates"
+
+
 def test_the_limit_is_kept_and_part_of_it_is_for_the_leaders() -> None:
     """With runs of 20 s in 300 s: some are repeats, and none begins that would not end in time."""
     schedule, done, left, repeats = Schedule(START, LADDERS, AIM, 300.0), dict[Candidate, Trial](), 300.0, 0
