@@ -72,6 +72,7 @@ class PrivateServer:
 
     def __enter__(self) -> Self:
         try:
+            self._clear()  # what a killed run has left
             self.start()
         except BaseException:
             self._clear()
@@ -86,7 +87,7 @@ class PrivateServer:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Bring the JVM up, without a model; what an earlier run has left goes first.
+        """Bring the JVM up, without a model; workers that lost theirs go first.
 
         Raises:
             OpsError: it does not come up; with the last lines of its log.

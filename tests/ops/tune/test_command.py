@@ -1,15 +1,20 @@
 """The command's flags, files and refusals."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from typer.testing import CliRunner
 
+from archives.progress import Progress
 from ops.cli import app
 from ops.errors import OpsError
+from ops.settings import Settings
 from ops.tune.command import chosen, save
 from ops.tune.plan import Plan
+from ops.tune.result import Result
 from tests.ops.tune.sample import TRIALS, result
 
 
@@ -84,3 +89,52 @@ def test_results_are_written_beside_each_other(tmp_path: Path) -> None:
     assert [row["candidate"]["batch_size"] for row in content["rows"] if row["chosen"]] == [16]
     assert content["changes"] == {"batch_size": 16}
     assert result(TRIALS).headline in page.read_text(encoding="utf-8")
+
+
+def commanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: Result, *words: str) -> tuple[Any, list[Plan]]:
+    """The command, the search itself left out; what it ended with, and the plan that it made."""
+    plans = []
+
+    def search(settings: Settings, model: str, plan: Plan, progress: Progress) -> Result:
+        plans.append(plan)
+        return found
+
+    (tmp_path / "models.toml").write_text('[minilm]\nsource = { folder = "x" }\n')
+    monkeypatch.setenv("EMBEDKIT_VAR", str(tmp_path / "var"))
+    monkeypatch.setenv("EMBEDKIT_MODELS_FILE", str(tmp_path / "models.toml"))
+    monkeypatch.setattr("ops.tune.run.tune", search)
+    return CliRunner().invoke(app, ["tune", "minilm", "--p99", "50ms", *words]), plans
+
+
+def test_the_table_and_the_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Flags reach the plan; the table marks choice and frontier; without --write the file stays."""
+    done, plans = commanded(monkeypatch, tmp_path, result(TRIALS), "--candidates", "2", "--runs", "1")
+    assert (plans[0].candidates, plans[0].runs) == (2, 1)
+    assert done.exit_code == 0
+    assert "chosen, frontier" in done.stdout
+    assert "--write would set batch_size = 16" in done.stdout
+    assert "batch_size" not in (tmp_path / "models.toml").read_text()
+
+
+def test_write_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """--write changes the file and the JSON says so; nothing else is on stdout."""
+    done, _ = commanded(monkeypatch, tmp_path, result(TRIALS), "--write", "--json")
+    assert orjson.loads(done.stdout)["written"]
+    assert (tmp_path / "models.toml").read_text() == '[minilm]\nsource = { folder = "x" }\nbatch_size = 16\n'
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "said"),
+    [
+        (result(TRIALS, p99_s=0.01), 1, "try a longer --p99"),
+        (replace(result(TRIALS), ended="interrupted"), 130, "chosen"),
+    ],
+)
+def test_no_success_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: Result, status: int, said: str
+) -> None:
+    """Nothing meets the aim, or an interruption: what was found is shown, the status is no success, the file stays."""
+    done, _ = commanded(monkeypatch, tmp_path, found, "--write")
+    assert done.exit_code == status
+    assert said in done.stdout
+    assert "batch_size" not in (tmp_path / "models.toml").read_text()
