@@ -37,7 +37,7 @@ def left(environ: dict[str, str]) -> list[int]:
     return [one.pid for one in leftovers.our_processes(private)]
 
 
-def test_it_finds_better_values_and_writes_them(stack: Stack, apart: dict[str, str]) -> None:
+def test_it_measures_candidates_and_writes_the_choice(stack: Stack, apart: dict[str, str]) -> None:
     """Candidates are measured with right vectors, the choice is the fastest that meets the aim, and --write changes
     the keys of the choice alone; the service that runs keeps its workers, and nothing else is left running.
     """
