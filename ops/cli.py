@@ -15,6 +15,7 @@ from ops.bench.command import bench
 from ops.console import Reporter, err, out, print_json, table
 from ops.errors import OpsError
 from ops.settings import Settings, load_settings
+from ops.tune.command import tune
 
 app = typer.Typer(
     name="embedkit",
@@ -303,6 +304,7 @@ def doctor(json: Json = False) -> None:
 
 
 app.command()(bench)
+app.command()(tune)
 
 
 def main() -> None:

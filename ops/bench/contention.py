@@ -43,7 +43,8 @@ class Contention:
 
     def _mine(self) -> float:
         this = psutil.Process()
-        return sum(map(_seconds, [this, *this.children(recursive=True), *our_processes(self._settings)]))
+        # A set: a server that this process has started itself is found both ways.
+        return sum(map(_seconds, {this, *this.children(recursive=True), *our_processes(self._settings)}))
 
 
 def _busy() -> float:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import orjson
 
+from ops.bench.page import page
 from ops.bench.profile_part import FIGURES, figure_cells, latency_points, profile_part
 from ops.bench.tables import number, ratio, table
 
@@ -24,22 +24,12 @@ def render(result: Json) -> str:
         *(profile_part(one) for one in result["profiles"]),
         peers_part(result["peers"], result["peers_failed"]),
         _truth(result),
-        _ran_on(result),
+        ran_on(
+            result, {"model and archive": result["service"], "settings": result["settings"], "plan": result["options"]}
+        ),
         _how(result["options"]),
     ]
-    return document(title, body)
-
-
-def document(title: str, body: Iterable[str]) -> str:
-    """A whole page of these parts."""
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</body>\n</html>\n"
-    )
+    return page(title, body)
 
 
 def _headline(result: Json) -> str:
@@ -127,10 +117,10 @@ def machine_part(machine: Json, more: Sequence[Sequence[str]]) -> str:
     return f"<h2>What it ran on</h2>{table(['', ''], rows)}"
 
 
-def _ran_on(result: Json) -> str:
-    others = f"up to {result['others']:.0%} of the cores during a closed loop or a bound"
+def ran_on(result: Json, dumps: Json) -> str:
+    """Machine and versions of a result, and what is to be had for the asking."""
+    others = f"up to {result['others']:.0%} of the cores while something was measured"
     more = [["others meanwhile", others], ["duration", f"{result['seconds']:.0f} s"]]
-    dumps = {"model and archive": result["service"], "settings": result["settings"], "plan": result["options"]}
     details = "".join(
         f"<details><summary>{name}</summary><pre>"
         f"{escape(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())}</pre></details>"

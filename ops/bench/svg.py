@@ -12,11 +12,14 @@ _BAR, _GAP = 20, 8
 
 @dataclass(frozen=True)
 class Series:
-    """A line: its name, its points (x, y) by rising x, and its colour's number (class s<number>)."""
+    """A line: its name, its points (x, y) by rising x, and its colour's number (class s<number>); or, where they are
+    not `joined`, the points alone.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: int
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,24 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def line_chart(
-    series: Sequence[Series], *, title: str, x_label: str, y_label: str, mark: tuple[float, str] | None = None
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    mark: tuple[float, str] | None = None,
+    level: tuple[float, str] | None = None,
 ) -> str:
-    """Lines over x from 0, y on a logarithmic scale; `mark` is an x with a name, drawn as a vertical line."""
+    """Lines over x from 0, y on a logarithmic scale; `mark` is an x with a name, drawn as a vertical line, `level` a y
+    with one, drawn as a horizontal line.
+    """
     height = 320
     points = [point for one in series for point in one.points if point[1] > 0]
     if not points:
         return _svg([_text(WIDTH / 2, 40, "nothing was answered", "middle")], 80, title)
     xs = ticks(0.0, max([x for x, _ in points] + ([mark[0]] if mark else [])))
-    ys = log_ticks(min(y for _, y in points), max(y for _, y in points))
+    heights = [y for _, y in points] + ([level[0]] if level else [])
+    ys = log_ticks(min(heights), max(heights))
     low, high = math.log(ys[0]), math.log(ys[-1] if len(ys) > 1 else ys[0] * 10)
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -77,6 +89,9 @@ def line_chart(
     if mark:
         at = place(mark[0], ys[0])[0]
         parts += [_line(at, _TOP, at, height - _BOTTOM, "mark"), _text(at - 6, _TOP + 10, mark[1], "end")]
+    if level:
+        at = place(0, level[0])[1]
+        parts += [_line(_LEFT, at, WIDTH - _RIGHT, at, "mark"), _text(_LEFT + 6, at - 5, level[1], "start")]
     for one in series:
         parts += _drawn(one, [place(*point) for point in one.points])
     parts += _legend([(one.name, one.colour) for one in series])
@@ -125,7 +140,8 @@ def stacked_chart(rows: Mapping[str, Mapping[str, float]], *, title: str, colour
 
 def _drawn(one: Series, placed: Sequence[tuple[float, float]]) -> Iterable[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-    yield f'<polyline class="line s{one.colour}" points="{path}"/>'
+    if one.joined:
+        yield f'<polyline class="line s{one.colour}" points="{path}"/>'
     for (x, y), (at, value) in zip(placed, one.points, strict=True):
         hint = escape(f"{one.name} at {_number(at)}: {value:.4g}")
         yield f'<circle class="dot s{one.colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>{hint}</title></circle>'

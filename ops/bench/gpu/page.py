@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
+from ops.bench.page import page
 from ops.bench.profile_part import FIGURES, figure_cells, stage_part
-from ops.bench.report import bars_part, document, machine_part, peers_part
+from ops.bench.report import bars_part, machine_part, peers_part
 from ops.bench.svg import BarRow, bar_chart
 from ops.bench.tables import number, table
 
@@ -20,7 +21,7 @@ def render(result: Json) -> str:
     title = f"embedkit GPU check, {result['started_at']}"
     fingerprint = result["service"]["fingerprint"] if result["service"] else "nothing was served"
     bad = result["errors"] or result["failed"] or any((result[name] or {}).get("wrong") for name in _TRUTHS)
-    return document(
+    return page(
         title,
         [
             f"<h1>{escape(title)}</h1>",
