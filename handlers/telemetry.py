@@ -186,7 +186,7 @@ class _Metrics:
             cells[at], cells[at + 1] = value, now
 
 
-def _place(value: Any) -> tuple[memoryview, int]:
+def _place(value: Any) -> "tuple[memoryview[float], int]":
     """The file of one of prometheus_client's multiprocess values as float64, and the value's index in it.
 
     A gauge's time follows its value. Goes by the insides of the pinned release; tests read the files its own way.
