@@ -25,6 +25,7 @@ class TorchEmbedder:
         self._pipeline = (PackedPipeline if self._packs else Pipeline)(model).eval()
         self._device = torch.device(device)
         self._shapes = shapes
+        self.computed_tokens = 0
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[Sequence[int]]) -> Vectors:
@@ -37,6 +38,7 @@ class TorchEmbedder:
         chunks = plan([len(each) for each in ids], self._shapes)
         compute = self._packed if self._packs else self._padded
         computed = [compute(ids, chunk) for chunk in chunks]
+        self.computed_tokens += sum(chunk.padded_tokens for chunk in chunks)
         together = computed[0] if len(computed) == 1 else torch.cat(computed)
         # One copy back for the whole batch: on a GPU each copy waits for what was launched before it.
         unit: Vectors = torch.nn.functional.normalize(together, p=2, dim=1).cpu().numpy()

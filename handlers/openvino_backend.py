@@ -58,6 +58,7 @@ class OpenVinoEmbedder:
         self._shapes = shapes
         # How it was converted: archives/trial.py.
         self._compute = self._packed if len(compiled.inputs) == len(PACKED_INPUTS) else self._padded
+        self.computed_tokens = 0
 
     def embed(self, ids: Sequence[Sequence[int]]) -> Vectors:
         """The vectors (n, dimensions) of n texts given as token ids, special tokens included, in their order.
@@ -69,6 +70,7 @@ class OpenVinoEmbedder:
             return vectors
         for chunk in plan([len(each) for each in ids], self._shapes):
             vectors[chunk.indices] = self._compute(ids, chunk)
+            self.computed_tokens += chunk.padded_tokens
         return normalized(vectors)
 
     def _packed(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> Vectors:

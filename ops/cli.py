@@ -93,13 +93,17 @@ def _next_commands(settings: Settings, model: str) -> list[str]:
     return commands if on_path else [commands[0], f"source {sys.prefix}/bin/activate", *commands[1:]]
 
 
+# Program → the ports that are worth knowing.
+_LISTENERS = {"torchserve": ("inference", "management", "metrics"), "exporter": ("exporter",)}
+
+
 def _print_up(settings: Settings, probes: Any) -> None:
     from ops.supervisor.control import Supervisor
 
     programs = {one.name: one for one in Supervisor(settings).programs()}
     shown = table("what", "state", "port", "log")
     for name, program in programs.items():
-        ports = ", ".join(f"{listener} {port}" for listener, port in settings.ports.items() if "grpc" not in listener)
+        ports = ", ".join(f"{listener} {settings.ports[listener]}" for listener in _LISTENERS.get(name, ()))
         state = f"runs, pid {program.pid}" if program.alive else program.state
         shown.add_row(name, state, ports, program.log)
     for name, found in probes.items():
@@ -301,6 +305,23 @@ def doctor(json: Json = False) -> None:
             print_json({"ok": not failed, "findings": findings})
         if failed:
             raise typer.Exit(1)
+
+
+@app.command()
+def top(
+    once: Annotated[bool, typer.Option("--once", help="show one interval and end")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, help="seconds between two looks")] = 2.0,
+    json: Json = False,
+) -> None:
+    """Watch rate, latency, stages, queue, workers, canaries, GPUs and restarts, live; --json looks once."""
+    from ops.top.command import look_once, show
+
+    with told():
+        settings = running_settings()
+        if json:
+            print_json(look_once(settings, interval))
+        else:
+            show(settings, interval, once=once)
 
 
 app.command()(bench)

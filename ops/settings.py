@@ -13,8 +13,8 @@ from ops.errors import OpsError
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "EMBEDKIT_"
-# Set by the launcher for the workers, not by people: handlers/telemetry.py reads it.
-INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR"})
+# Set by the launcher for the workers, not by people: handlers/telemetry.py and handlers/canary.py read them.
+INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN"})
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 LocalPath = Annotated[Path, AfterValidator(lambda path: (ROOT / path).resolve())]
@@ -37,6 +37,7 @@ class Settings(BaseModel):
     metrics_port: Port = Field(8082, description="TorchServe's own metrics, always on loopback")
     grpc_inference_port: Port = Field(7070, description="opened by TorchServe on loopback, not used by the kit")
     grpc_management_port: Port = Field(7071, description="opened by TorchServe on loopback, not used by the kit")
+    exporter_port: Port = Field(9108, description="the kit's metrics for Prometheus, always on loopback")
     default_model: str = Field("minilm", description="the model that `embedkit up` without a name serves")
     models_file: LocalPath = Field(Path("archives/models.toml"), description="what can be served")
     store: LocalPath = Field(Path("archives/store"), description="snapshots and archives")
@@ -44,6 +45,9 @@ class Settings(BaseModel):
     jvm_heap_mb: int = Field(1024, ge=128, description="TorchServe's heap limit (-Xmx), in MB")
     log_mb: int = Field(20, ge=1, description="size at which a log file is rotated, in MB")
     log_files: int = Field(5, ge=1, description="rotated files kept of each log")
+    canary_interval_s: float = Field(
+        15, ge=1, description="seconds between two canaries, known texts by which the exporter tries each model"
+    )
     stop_timeout_s: int = Field(30, ge=1, description="seconds a stopping TorchServe has before it is killed")
 
     @model_validator(mode="after")
@@ -98,6 +102,12 @@ class Settings(BaseModel):
     def inference_url(self, path: str = "") -> str:
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{self.inference_port}{path}"
+
+    def metrics_url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.metrics_port}{path}"
+
+    def exporter_url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.exporter_port}{path}"
 
     def management_url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self.management_port}{path}"

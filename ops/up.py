@@ -94,25 +94,27 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
     supervisor = Supervisor(settings)
     if not supervisor.running():
         # A server whose supervisord was killed would answer the wait below and then be replaced.
-        ended = leftovers.end(leftovers.our_processes(settings), grace_s=5)
+        left = [*leftovers.programs(settings), *leftovers.our_processes(settings)]
+        ended = leftovers.end(left, grace_s=5)
         if ended:
             progress.say(f"ended a server without a supervisor: pids {', '.join(map(str, ended))}")
         jdk = find_jdk(os.environ)
         progress.say(f"starting supervisord; Java {jdk.version} from {jdk.origin}{f': {jdk.note}' if jdk.note else ''}")
         supervisor.boot()
         return
+    if settings_changed:
+        progress.say("settings have changed: restarting every program")
+        for program in supervisor.programs():
+            supervisor.stop(program.name)
     if conf_changed:
         progress.say("supervisord takes its changed configuration")
         supervisor.reread()
-        return
-    if settings_changed:
-        progress.say("settings have changed: restarting TorchServe")
-        supervisor.stop("torchserve")
     if supervisor.program("torchserve").alive:
         _load_changed(settings, desired, startup_s, progress)
-    else:
-        progress.say("starting TorchServe")
-        supervisor.start("torchserve")
+    for program in supervisor.programs():
+        if not program.alive:
+            progress.say(f"starting {program.name}")
+            supervisor.start(program.name)
 
 
 def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardware: Hardware | None = None) -> Up:

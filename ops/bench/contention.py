@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psutil
 
 from ops.settings import Settings
-from ops.torchserve.leftovers import our_processes
+from ops.torchserve.leftovers import our_processes, programs
 
 # Beyond this share of the cores, what else ran is part of the result.
 QUIET = 0.05
@@ -43,8 +43,10 @@ class Contention:
 
     def _mine(self) -> float:
         this = psutil.Process()
+        settings = self._settings
         # A set: a server that this process has started itself is found both ways.
-        return sum(map(_seconds, {this, *this.children(recursive=True), *our_processes(self._settings)}))
+        mine = {this, *this.children(recursive=True), *our_processes(settings), *programs(settings)}
+        return sum(map(_seconds, mine))
 
 
 def _busy() -> float:

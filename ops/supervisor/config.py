@@ -99,6 +99,19 @@ killasgroup=true
 redirect_stderr=true
 stdout_logfile={logs}/torchserve.log
 stdout_logfile_maxbytes={rotation}
+
+[program:exporter]
+command="{python}" -m ops.exporter "{checked(settings.state / "settings.json")}"
+directory={run}
+autostart=true
+autorestart=true
+startsecs=2
+startretries=5
+stopsignal=TERM
+stopwaitsecs=10
+redirect_stderr=true
+stdout_logfile={logs}/exporter.log
+stdout_logfile_maxbytes={rotation}
 """
 
 

