@@ -98,7 +98,7 @@ def _print_up(settings: Settings, probes: Any) -> None:
     programs = {one.name: one for one in Supervisor(settings).programs()}
     shown = table("what", "state", "port", "log")
     for name, program in programs.items():
-        ports = ", ".join(f"{listener} {port}" for listener, port in settings.ports.items() if "grpc" not in listener)
+        ports = ", ".join(f"{listener} {port}" for listener, port in settings.ports_of(name).items())
         state = f"runs, pid {program.pid}" if program.alive else program.state
         shown.add_row(name, state, ports, program.log)
     for name, found in probes.items():

@@ -10,8 +10,10 @@ import orjson
 from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.progress import Progress
 from archives.store import write_whole
+from env.checks import port_is_free
 from env.hardware import Hardware, detect
 from env.jdk import find_jdk
+from ops import observers
 from ops.desired import Served, applied_file, desired_file, read_models, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive
@@ -20,7 +22,7 @@ from ops.prepare import Prepared, misfits, prepare
 from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
-from ops.settings import Settings
+from ops.settings import NOT_TORCHSERVES, Settings
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
 from ops.torchserve import leftovers
@@ -58,14 +60,26 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
     return {name: find(catalogue, name) for name in chosen}
 
 
-def _write_configuration(settings: Settings) -> tuple[bool, bool]:
-    """Leave settings and supervisord.conf for the launcher; returns which of them changed."""
-    content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+def _write_settings(settings: Settings) -> bool:
+    """Leave the settings for the launcher; returns whether one has changed that TorchServe goes by."""
+    values = settings.model_dump(mode="json")
     file = settings_file(settings)
-    settings_changed = not file.exists() or file.read_bytes() != content
-    if settings_changed:
-        write_whole(file, content)
-    return settings_changed, supervisor_config.install_in_environment(settings)
+    try:
+        before = orjson.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        before = {}
+    if before != values:
+        write_whole(file, orjson.dumps(values, option=orjson.OPT_INDENT_2))
+    return any(before.get(name) != value for name, value in values.items() if name not in NOT_TORCHSERVES)
+
+
+def _observers(settings: Settings, supervisor: Supervisor, progress: Progress) -> observers.Plan:
+    """What of Prometheus, Alertmanager and Grafana runs; says why something does not."""
+    ours = [one.name for one in supervisor.programs() if one.alive] if supervisor.running() else []
+    planned = observers.plan(settings, ours=ours, port_is_free=lambda port: port_is_free("127.0.0.1", port))
+    for note in planned.notes:
+        progress.say(note)
+    return planned
 
 
 def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
@@ -89,21 +103,35 @@ def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: 
 
 
 def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
-    """Bring supervisord and TorchServe to the configuration and the desired state."""
-    settings_changed, conf_changed = _write_configuration(settings)
+    """Bring supervisord and its programs to the configuration and the desired state."""
     supervisor = Supervisor(settings)
-    if not supervisor.running():
+    booting = not supervisor.running()
+    if booting:
         # A server whose supervisord was killed would answer the wait below and then be replaced.
-        ended = leftovers.end(leftovers.our_processes(settings), grace_s=5)
+        ended = leftovers.end([*leftovers.our_processes(settings), *observers.processes(settings)], grace_s=5)
         if ended:
-            progress.say(f"ended a server without a supervisor: pids {', '.join(map(str, ended))}")
+            progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
+    watching = _observers(settings, supervisor, progress)
+    settings_changed = _write_settings(settings)
+    conf_changed = supervisor_config.install_in_environment(settings, watching.programs)
+    rewritten = observers.write_files(watching.files)
+    if booting:
         jdk = find_jdk(os.environ)
         progress.say(f"starting supervisord; Java {jdk.version} from {jdk.origin}{f': {jdk.note}' if jdk.note else ''}")
         supervisor.boot()
         return
+    started = set()
     if conf_changed:
         progress.say("supervisord takes its changed configuration")
-        supervisor.reread()
+        started = supervisor.reread()
+    for name in sorted(rewritten - started):
+        progress.say(f"{name} takes its changed configuration")
+        if name in observers.RELOADS:
+            supervisor.reload(name)
+        else:
+            supervisor.stop(name)
+            supervisor.start(name)
+    if "torchserve" in started:
         return
     if settings_changed:
         progress.say("settings have changed: restarting TorchServe")

@@ -58,8 +58,7 @@ def _gpu_absent() -> str:
     asked = 'embedding_device_expected{device="cuda"} == 1'
     offered = 'embedding_device_expected{device="auto"} == 1 and on (instance) gpu_info'
     return (
-        f"({asked} unless on (instance) gpu_info)\n"
-        f"or\n(({asked} or {offered}) and {key} {seen} unless {key} {on_gpu})"
+        f"({asked} unless on (instance) gpu_info)\nor\n(({asked} or {offered}) and {key} {seen} unless {key} {on_gpu})"
     )
 
 
@@ -83,7 +82,7 @@ ALERTS: tuple[Alert, ...] = (
         f"max_over_time(canary_cosine[5m]) < {limits.CANARY_COSINE}",
         "5m",
         "critical",
-        f"{MODEL}: the known text's vector has moved away from its reference, cosine {{{{ $value | printf \"%.4f\" }}}}",
+        f'{MODEL}: the known text\'s vector has moved away from its reference, cosine {{{{ $value | printf "%.4f" }}}}',
     ),
     Alert(
         "TorchServeDown",
@@ -140,14 +139,14 @@ ALERTS: tuple[Alert, ...] = (
         "embedkit_source_up == 0",
         "5m",
         "warning",
-        "the exporter on {{ $labels.instance }} gets nothing from {{ $labels.source }} (embedkit_source_up {{ $value }})",
+        "the exporter on {{ $labels.instance }} gets nothing from {{ $labels.source }} (source_up {{ $value }})",
     ),
     Alert(
         "GpuAbsent",
         _gpu_absent(),
         "5m",
         "critical",
-        f"{MODEL}: a GPU was asked for or is there, and it is not used (device {{{{ $labels.device }}}}, {{{{ $value }}}})",
+        f"{MODEL}: a GPU was asked for or is there and is not used (device {{{{ $labels.device }}}}: {{{{ $value }}}})",
     ),
     Alert(
         "GpuIdle",
@@ -157,7 +156,7 @@ ALERTS: tuple[Alert, ...] = (
         f") > {limits.GPU_IDLE_REQUESTS_PER_S}",
         "5m",
         "warning",
-        f"no GPU of {{{{ $labels.instance }}}} was busier than {PERCENT} in 10 minutes, while models on it get requests",
+        f"no GPU of {{{{ $labels.instance }}}} was busier than {PERCENT} in 10 minutes, and models on it get requests",
     ),
     Alert(
         "GpuMemoryHigh",

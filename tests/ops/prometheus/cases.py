@@ -33,7 +33,7 @@ CASES = (
         "critical",
         {f"canary_cosine{{{MINILM}}}": "0.99999x4 0.9991x30"},
         {f"canary_cosine{{{MINILM}}}": "0.99999x30"},
-        "minilm on host:9108: the known text's vector has moved away from its reference, cosine 0.9991",
+        "minilm on host:9108: the known text's vector has left its reference, cosine 0.9991",
     ),
     Case(
         "TorchServeDown",
@@ -116,7 +116,7 @@ CASES = (
         "warning",
         {f'embedkit_source_up{{{JOB}, source="management"}}': "1x9 0x20"},
         {f'embedkit_source_up{{{JOB}, source="management"}}': "1x16 0x2 1x9"},
-        "the exporter on host:9108 gets nothing from management (embedkit_source_up 0)",
+        "the exporter on host:9108 gets nothing from management (source_up 0)",
         labels={"source": "management"},
     ),
     Case(
@@ -132,7 +132,7 @@ CASES = (
             f'embedding_model_info{{{MINILM}, device="cuda:0", version="1.0"}}': "1x30",
             f'gpu_info{{{GPU}, index="0"}}': "1x30",
         },
-        "minilm on host:9108: a GPU was asked for or is there, and it is not used (device cuda, 1)",
+        "minilm on host:9108: a GPU was asked for or is there and is not used (device cuda: 1)",
         labels={"model": "minilm", "device": "cuda"},
     ),
     Case(  # the driver is gone and with it every model
@@ -140,7 +140,7 @@ CASES = (
         "critical",
         {f'embedding_device_expected{{{MINILM}, device="cuda"}}': "1x30"},
         {f'embedding_device_expected{{{MINILM}, device="cpu"}}': "1x30"},
-        "minilm on host:9108: a GPU was asked for or is there, and it is not used (device cuda, 1)",
+        "minilm on host:9108: a GPU was asked for or is there and is not used (device cuda: 1)",
         labels={"model": "minilm", "device": "cuda"},
     ),
     Case(  # nobody asked for the GPU that is there; nor does anybody where there is none
@@ -155,7 +155,7 @@ CASES = (
             f'embedding_device_expected{{{MINILM}, device="auto"}}': "1x30",
             f'embedding_model_info{{{MINILM}, device="cpu", version="1.0"}}': "1x30",
         },
-        "minilm on host:9108: a GPU was asked for or is there, and it is not used (device auto, 1)",
+        "minilm on host:9108: a GPU was asked for or is there and is not used (device auto: 1)",
         labels={"model": "minilm", "device": "auto"},
     ),
     Case(
@@ -171,7 +171,7 @@ CASES = (
             f'embedding_model_info{{{MINILM}, device="cuda:0", version="1.0"}}': "1x40",
             f'embedding_request_duration_seconds_count{{{MINILM}, code="200"}}': "0+600x40",
         },
-        "no GPU of host:9108 was busier than 0% in 10 minutes, while models on it get requests",
+        "no GPU of host:9108 was busier than 0% in 10 minutes, and models on it get requests",
         labels={},
     ),
     Case(

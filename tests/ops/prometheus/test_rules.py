@@ -75,7 +75,7 @@ def test_an_exporter_that_was_never_there_is_an_alert(tmp_path: Path) -> None:
     run_rule_tests(tmp_path, [test])
 
 
-# The share of bad requests, as a percentage of 1000 in two minutes, and the windows whose budget burns too fast with it.
+# The share of bad requests in percent, and the windows whose budget burns too fast with it.
 ERRORS = {10.0: ("1h", "6h", "1d", "3d"), 4.0: ("6h", "1d", "3d"), 2.0: ("1d", "3d"), 1.0: ("3d",), 0.3: ()}
 SLOW = {20.0: ("1h", "6h", "1d", "3d"), 8.0: ("6h", "1d", "3d"), 4.0: ("1d", "3d"), 2.0: ("3d",), 0.5: ()}
 FACTORS = {"1h": "14.4", "6h": "6", "1d": "3", "3d": "1"}
