@@ -82,7 +82,7 @@ ALERTS: tuple[Alert, ...] = (
         f"max_over_time(canary_cosine[5m]) < {limits.CANARY_COSINE}",
         "5m",
         "critical",
-        f'{MODEL}: the known text\'s vector has moved away from its reference, cosine {{{{ $value | printf "%.4f" }}}}',
+        f'{MODEL}: the known text\'s vector has left its reference, cosine {{{{ $value | printf "%.4f" }}}}',
     ),
     Alert(
         "TorchServeDown",
