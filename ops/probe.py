@@ -2,12 +2,16 @@
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import requests
 from numpy.typing import NDArray
 
+from ops.canary import Mark, mark_of
 from ops.settings import Settings
+
+Outcome = Literal["ok", "wrong_vector", "refused", "timeout", "unreachable"]
 
 MIN_COSINE = 0.999  # the precision gate that every archive passed; less means a wrong model or a broken device
 
@@ -22,12 +26,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Probe:
-    """What one real request came to. `error` is empty when the right vector came back."""
+    """What one real request came to. `error` is empty when the right vector came back, `outcome` then "ok"."""
 
     model: str
     latency_s: float
     cosine: float | None = None
     error: str = ""
+    outcome: Outcome = "ok"
 
     @property
     def ok(self) -> bool:
@@ -49,25 +54,33 @@ def refusal(answer: requests.Response) -> str:
 
 
 def probe(settings: Settings, model: str, reference: Reference, timeout_s: float = 10.0) -> Probe:
-    """Send the reference text to a served model as any client would. Never raises: a failure is the finding."""
+    """Send the reference text to a served model through the users' door, marked, so that it does not count as traffic.
+
+    Never raises: a failure is the finding.
+    """
     started = time.perf_counter()
+
+    def failed(outcome: Outcome, error: str, alike: float | None = None) -> Probe:
+        return Probe(model, time.perf_counter() - started, alike, error, outcome)
+
+    mark = mark_of(settings) or Mark("", {})
+    url = settings.inference_url(f"/predictions/{model}") + (f"?{mark.query}" if mark.query else "")
     try:
-        answer = requests.post(
-            settings.inference_url(f"/predictions/{model}"), json={"input": reference.text}, timeout=timeout_s
-        )
+        answer = requests.post(url, json={"input": reference.text}, headers=mark.headers, timeout=timeout_s)
         latency = time.perf_counter() - started
         if answer.status_code != 200:
-            return Probe(model, latency, error=refusal(answer))
+            return failed("refused", refusal(answer))
         vector = np.asarray(answer.json()["data"][0]["embedding"], dtype=np.float64)
         wanted = np.asarray(reference.vector, dtype=np.float64)
         if vector.shape != wanted.shape:
-            return Probe(model, latency, error=f"a vector of {vector.size} numbers came back, {wanted.size} expected")
+            return failed("wrong_vector", f"a vector of {vector.size} numbers came back, {wanted.size} expected")
         found = cosine(vector, wanted)
-        wrong = "" if found >= MIN_COSINE else f"a wrong vector came back: cosine {found:.5f} to the reference"
-        return Probe(model, latency, found, wrong)
-    except requests.ConnectionError:
-        return Probe(model, time.perf_counter() - started, error="nothing accepts connections there yet")
+        if not found >= MIN_COSINE:  # nor is a nan
+            return failed("wrong_vector", f"a wrong vector came back: cosine {found:.5f} to the reference", found)
+        return Probe(model, latency, found)
     except requests.Timeout:
-        return Probe(model, time.perf_counter() - started, error=f"no answer within {timeout_s:g} s")
+        return failed("timeout", f"no answer within {timeout_s:g} s")
+    except requests.ConnectionError:
+        return failed("unreachable", "nothing accepts connections there yet")
     except (requests.RequestException, ValueError, KeyError, IndexError, TypeError) as error:
-        return Probe(model, time.perf_counter() - started, error=f"not an embedding answer: {error}")
+        return failed("refused", f"not an embedding answer: {error}")

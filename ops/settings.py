@@ -13,16 +13,17 @@ from ops.errors import OpsError
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "EMBEDKIT_"
-# Set by the launcher for the workers, not by people: handlers/telemetry.py reads it.
-INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR"})
+# Set by the launcher for the workers, not by people: handlers/telemetry.py and handlers/canary.py read them.
+INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN"})
 
-# What TorchServe does not read: it goes on when one of these changes.
-NOT_TORCHSERVES = frozenset(
+# Whom a changed setting concerns: the others go on as they are.
+OBSERVERS_OWN = frozenset(
     {
-        *("exporter_port", "prometheus_port", "alertmanager_port", "grafana_port"),
-        *("prometheus", "alertmanager", "grafana", "scrape_interval_s", "metrics_days", "alert_webhook"),
+        *("prometheus_port", "alertmanager_port", "grafana_port", "prometheus", "alertmanager", "grafana"),
+        *("scrape_interval_s", "metrics_days", "alert_webhook"),
     }
 )
+EXPORTERS_OWN = frozenset({"exporter_port", "canary_interval_s"})
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Programs that watch the service and are not the kit's own: `auto` runs one where it is installed and its port is free.
@@ -49,7 +50,7 @@ class Settings(BaseModel):
     metrics_port: Port = Field(8082, description="TorchServe's own metrics, always on loopback")
     grpc_inference_port: Port = Field(7070, description="opened by TorchServe on loopback, not used by the kit")
     grpc_management_port: Port = Field(7071, description="opened by TorchServe on loopback, not used by the kit")
-    exporter_port: Port = Field(9108, description="metrics of the whole service, on loopback")
+    exporter_port: Port = Field(9108, description="the kit's metrics for Prometheus, always on loopback")
     prometheus_port: Port = Field(9090, description="Prometheus, on loopback")
     alertmanager_port: Port = Field(9093, description="Alertmanager, on loopback")
     grafana_port: Port = Field(3000, description="Grafana, on loopback")
@@ -60,6 +61,9 @@ class Settings(BaseModel):
     jvm_heap_mb: int = Field(1024, ge=128, description="TorchServe's heap limit (-Xmx), in MB")
     log_mb: int = Field(20, ge=1, description="size at which a log file is rotated, in MB")
     log_files: int = Field(5, ge=1, description="rotated files kept of each log")
+    canary_interval_s: float = Field(
+        15, ge=1, description="seconds between two canaries, known texts by which the exporter tries each model"
+    )
     stop_timeout_s: int = Field(30, ge=1, description="seconds a stopping TorchServe has before it is killed")
 
     prometheus: Run = Field("auto", description=f"run Prometheus. {RUN}")
@@ -143,6 +147,12 @@ class Settings(BaseModel):
     def local_url(self, listener: str) -> str:
         """Where a listener that is always on loopback can be met: `exporter`, `prometheus`, …"""
         return f"http://127.0.0.1:{getattr(self, f'{listener}_port')}"
+
+    def metrics_url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.metrics_port}{path}"
+
+    def exporter_url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.exporter_port}{path}"
 
     def management_url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self.management_port}{path}"

@@ -22,7 +22,7 @@ from ops.prepare import Prepared, misfits, prepare
 from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
-from ops.settings import NOT_TORCHSERVES, Settings
+from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, Settings
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
 from ops.torchserve import leftovers
@@ -60,8 +60,8 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
     return {name: find(catalogue, name) for name in chosen}
 
 
-def _write_settings(settings: Settings) -> bool:
-    """Leave the settings for the launcher; returns whether one has changed that TorchServe goes by."""
+def _write_settings(settings: Settings) -> set[str]:
+    """Leave the settings for the programs that read them; returns the names of those that have changed."""
     values = settings.model_dump(mode="json")
     file = settings_file(settings)
     try:
@@ -70,7 +70,7 @@ def _write_settings(settings: Settings) -> bool:
         before = {}
     if before != values:
         write_whole(file, orjson.dumps(values, option=orjson.OPT_INDENT_2))
-    return any(before.get(name) != value for name, value in values.items() if name not in NOT_TORCHSERVES)
+    return {name for name, value in values.items() if name not in before or before[name] != value}
 
 
 def _observers(settings: Settings, supervisor: Supervisor, progress: Progress) -> observers.Plan:
@@ -112,7 +112,7 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
         if ended:
             progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
     watching = _observers(settings, supervisor, progress)
-    settings_changed = _write_settings(settings)
+    changed = _write_settings(settings) - OBSERVERS_OWN
     conf_changed = supervisor_config.install_in_environment(settings, watching.programs)
     rewritten = observers.write_files(watching.files)
     if booting:
@@ -131,9 +131,12 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
         else:
             supervisor.stop(name)
             supervisor.start(name)
+    if "exporter" not in started and changed:
+        supervisor.stop("exporter")
+    supervisor.start("exporter")
     if "torchserve" in started:
         return
-    if settings_changed:
+    if changed - EXPORTERS_OWN:
         progress.say("settings have changed: restarting TorchServe")
         supervisor.stop("torchserve")
     if supervisor.program("torchserve").alive:

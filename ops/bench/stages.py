@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.multiprocess import MultiProcessCollector
+from ops.telemetry import WorkerFiles
 
 _STAGE_SECONDS = "embedding_stage_duration_seconds"
 _BATCH_TEXTS = "embedding_batch_texts"
@@ -43,16 +42,12 @@ class Stages:
 
 def snapshot(folder: Path, model: str) -> dict[Key, float]:
     """What the workers of a model, dead ones included, have written so far; empty where they write nothing."""
-    if not any(folder.glob("*.db")):
-        return {}
-    collector = MultiProcessCollector(CollectorRegistry(), path=str(folder))  # type: ignore[no-untyped-call]
     found: dict[Key, float] = {}
-    for family in collector.collect():  # type: ignore[no-untyped-call]
-        for sample in family.samples:
-            labels = sample.labels
-            if labels.get("model") == model and sample.name.startswith("embedding_"):
-                key = (sample.name, labels.get("stage", ""), labels.get("le", ""))
-                found[key] = found.get(key, 0.0) + sample.value
+    for sample in WorkerFiles(folder).read().samples():
+        labels = sample.labels
+        if labels.get("model") == model:
+            key = (sample.name, labels.get("stage", ""), labels.get("le", ""))
+            found[key] = found.get(key, 0.0) + sample.value
     return found
 
 

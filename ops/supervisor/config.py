@@ -54,6 +54,11 @@ def torchserve(settings: Settings) -> Program:
     )
 
 
+def exporter(settings: Settings) -> Program:
+    command = (sys.executable, "-m", "ops.exporter", str(settings.state / "settings.json"))
+    return Program("exporter", command, {"startsecs": 2, "startretries": 5, "stopwaitsecs": 10})
+
+
 def supervisord_conf(settings: Settings, observers: Iterable[Program] = ()) -> str:
     """supervisord.conf for these settings.
 
@@ -86,7 +91,9 @@ serverurl=unix://{socket}
 [ctlplugin:embedkit]
 supervisor.ctl_factory=ops.supervisor.hint:make_hint
 """
-    return head + "".join(section(program, settings) for program in (torchserve(settings), *observers))
+    return head + "".join(
+        section(program, settings) for program in (torchserve(settings), exporter(settings), *observers)
+    )
 
 
 def install(settings: Settings, observers: Iterable[Program] = ()) -> bool:

@@ -21,12 +21,14 @@ from ops.supervisor.config import config_file, socket_file
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised program. `uptime_s` is 0 unless it runs; `spawn_error` says why a start failed."""
+    """One supervised program. `uptime_s` is 0 unless it runs; `started_at` is the Unix time of its last start, 0 for
+    none; `exit_status` that of its last end; `spawn_error` says why a start failed."""
 
     name: str
     state: str
     pid: int
     uptime_s: int
+    started_at: int
     exit_status: int
     spawn_error: str
     log: str
@@ -44,6 +46,7 @@ def _program(info: dict[str, Any]) -> Program:
         state=info["statename"],
         pid=info["pid"],
         uptime_s=info["now"] - info["start"] if running else 0,
+        started_at=info["start"],
         exit_status=info["exitstatus"],
         spawn_error=info["spawnerr"],
         log=info["stdout_logfile"],

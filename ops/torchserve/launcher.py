@@ -16,6 +16,8 @@ import orjson
 
 from archives.store import write_whole
 from env.jdk import JdkError, find_jdk
+from handlers.canary import HEADER, TOKEN_VARIABLE
+from ops.canary import mark_of
 from ops.desired import Served, applied_file, desired_file, read_models, write_models
 from ops.errors import OpsError
 from ops.settings import Settings
@@ -81,12 +83,13 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
         "JDK_JAVA_OPTIONS",
     )
     kept = {key: value for key, value in environ.items() if key not in dropped and not key.startswith("EMBEDKIT_")}
-    telemetry = str(settings.telemetry)
+    telemetry, mark = str(settings.telemetry), mark_of(settings)
     return kept | {
         "TEMP": str(settings.temp),
         "LOG_LOCATION": str(settings.logs),
         "METRICS_LOCATION": str(settings.logs),
         "EMBEDKIT_TELEMETRY_DIR": telemetry,
+        TOKEN_VARIABLE: mark.headers[HEADER] if mark else "",
         "PROMETHEUS_MULTIPROC_DIR": telemetry,
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

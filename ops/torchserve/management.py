@@ -16,12 +16,14 @@ class ManagementError(OpsError):
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker process. `memory_bytes` is its resident memory as TorchServe last saw it."""
+    """One worker process. `memory_bytes` is its resident memory as TorchServe last saw it; `on_gpu`: asking TorchServe
+    about it makes it run nvidia-smi."""
 
     worker_id: str
     status: str
     pid: int
     memory_bytes: int
+    on_gpu: bool = False
 
     @property
     def ready(self) -> bool:
@@ -49,7 +51,13 @@ class Loaded:
 def _loaded(entry: Mapping[str, Any]) -> Loaded:
     queue = entry.get("jobQueueStatus") or {}
     workers = tuple(
-        Worker(str(one["id"]), str(one["status"]), int(one.get("pid", -1)), int(one.get("memoryUsage", 0)))
+        Worker(
+            worker_id=str(one["id"]),
+            status=str(one["status"]),
+            pid=int(one.get("pid", -1)),
+            memory_bytes=int(one.get("memoryUsage", 0)),
+            on_gpu=bool(one.get("gpu", False)),
+        )
         for one in entry.get("workers", [])
     )
     return Loaded(

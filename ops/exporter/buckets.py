@@ -1,0 +1,21 @@
+"""Upper bounds of the histogram of whole requests.
+
+A quantile is some place in the right bucket, so it is wrong by at most the bucket's width: neighbours a factor of 1.1
+apart keep every quantile within 10 %, wherever in its bucket Prometheus puts it.
+"""
+
+FACTOR = 1.1
+
+
+def geometric(first: float, last: float, factor: float = FACTOR) -> list[float]:
+    """Bounds from `first` to at least `last`, each `factor` times the one before, to four digits."""
+    bounds = [first]
+    while bounds[-1] < last * (1 - 1e-9):
+        bounds.append(first * factor ** len(bounds))
+    return [float(f"{bound:.4g}") for bound in bounds]
+
+
+# Below 10 ms the access log's whole milliseconds are coarser than any bucket could be; above 10 s a request is late by
+# any measure, up to where a client has long given up.
+REQUEST_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.007, *geometric(0.01, 10), 15.0, 30.0, 60.0, 120.0)
+CANARY_SECONDS = REQUEST_SECONDS

@@ -1,0 +1,111 @@
+"""Canaries: what a user feels, and whether the vectors are still right."""
+
+import logging
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
+
+from ops.errors import OpsError
+from ops.exporter.buckets import CANARY_SECONDS
+from ops.exporter.families import Families
+from ops.exporter.source import SourceError
+from ops.prepare import known_references
+from ops.probe import Outcome, Reference, probe
+from ops.prober import Prober, Tried
+from ops.settings import Settings
+
+log = logging.getLogger("embedkit.exporter")
+
+TIMEOUT_S = 10.0
+OUTCOMES: tuple[Outcome, ...] = ("ok", "wrong_vector", "refused", "timeout", "unreachable")
+
+
+class CanaryCounts:
+    """Everything that one model's canaries came to since the exporter started."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.last: Tried | None = None
+        self.last_success_at = 0.0
+        self.cosine: float | None = None
+        self._counts = [0] * (len(CANARY_SECONDS) + 1)
+        self._total_s = 0.0
+
+    def hear(self, tried: Tried) -> None:
+        self.last = tried
+        self.outcomes[tried.probe.outcome] += 1
+        if tried.probe.cosine is not None:
+            self.cosine = tried.probe.cosine
+        if tried.probe.ok:
+            self.last_success_at = tried.at
+            self._counts[bisect_left(CANARY_SECONDS, tried.probe.latency_s)] += 1
+            self._total_s += tried.probe.latency_s
+
+    def add_to(self, families: Families, model: str) -> None:
+        families.add_histogram("canary_duration_seconds", CANARY_SECONDS, self._counts, self._total_s, model=model)
+        for outcome in OUTCOMES:
+            families.add("canary_probes_total", self.outcomes[outcome], model=model, outcome=outcome)
+        families.add("canary_last_success_timestamp_seconds", self.last_success_at, model=model)
+        if self.last is not None:
+            families.add("canary_success", self.last.probe.ok, model=model)
+        if self.cosine is not None:
+            families.add("canary_cosine", self.cosine, model=model)
+
+
+class CanarySource:
+    """The prober's outcomes for the models that are to be served."""
+
+    name = "canary"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._models: dict[str, CanaryCounts] = {}
+        self._problem = ""
+        self._lock = threading.Lock()
+        self.prober = Prober(
+            self._targets,
+            lambda model, reference: probe(settings, model, reference, TIMEOUT_S),
+            settings.canary_interval_s,
+            self._hear,
+        )
+        self.errors: Counter[str] = Counter()
+
+    def _targets(self) -> Mapping[str, Reference]:
+        """The desired models whose archive was verified; of others no vector is known."""
+        problem = ""
+        references: dict[str, Reference] = {}
+        try:
+            desired, references = known_references(self._settings)
+            unknown = sorted(set(desired) - set(references))
+            if unknown:
+                problem = f"{unknown[0]}: its archive was not verified here: run `embedkit up {unknown[0]}`"
+        except (OpsError, OSError) as error:
+            problem = str(error)
+            desired = {}
+        with self._lock:
+            self._problem = problem
+            for model in desired:
+                self._models.setdefault(model, CanaryCounts())
+            for model in set(self._models) - set(desired):
+                del self._models[model]
+        return references
+
+    def _hear(self, tried: Tried) -> None:
+        with self._lock:
+            counts = self._models.get(tried.probe.model)
+            if counts is None:
+                return  # taken out of service meanwhile
+            before = counts.last
+            counts.hear(tried)
+        if before is None or before.probe.error != tried.probe.error:
+            log.warning("canary %s: %s", tried.probe.model, tried.probe.error or "the right vector")
+
+    def fetch(self, families: Families) -> None:
+        with self._lock:
+            if self._problem and not self._models:
+                raise SourceError("unreadable", self._problem)
+            if self._problem:
+                self.errors["unreadable"] += 1
+            for model, counts in self._models.items():
+                counts.add_to(families, model)

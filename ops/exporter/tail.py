@@ -1,0 +1,141 @@
+"""Follow a log that is rotated by renaming: every line once, over rotations and over restarts of the reader.
+
+log4j2 renames access.log to access.<n>.log, the highest number the youngest, and begins a new file. Where reading has
+got to is written down before what was read is given out: a line is never counted in two lives of the exporter.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+# After a longer absence what was missed is old news: counting it now would look like a burst.
+RESUME_S = 300.0
+# A read of this size takes some 50 ms to count; what is left comes with the next one.
+MOST_BYTES = 4 << 20
+
+
+class Tail:
+    """One log file. `lost` counts the times that lines may have been rotated away before they were read."""
+
+    def __init__(self, path: Path, position: Path) -> None:
+        self._path = path
+        self._position = position
+        self._file: BinaryIO | None = None
+        self._rest = b""
+        self._saved: BinaryIO | None = None
+        self._resumed = False
+        self.lost = 0
+
+    def read(self) -> list[bytes]:
+        """The whole lines that have come since the last call, without their ends.
+
+        Raises OSError where a file that is there cannot be read.
+        """
+        if not self._resumed:
+            self._resume()
+            self._resumed = True
+        taken: list[bytes] = []
+        room = MOST_BYTES
+        while room > 0:
+            if self._file is None and not self._open(self._path):
+                break
+            assert self._file is not None
+            content = self._file.read(room)
+            room -= len(content)
+            taken.append(content)
+            if not content and not self._turn():
+                break
+        *lines, self._rest = (self._rest + b"".join(taken)).split(b"\n")
+        self._save()
+        return lines
+
+    def close(self) -> None:
+        for file in (self._file, self._saved):
+            if file is not None:
+                file.close()
+        self._file = self._saved = None
+
+    def _open(self, path: Path, offset: int = 0) -> bool:
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return False
+        file.seek(offset)
+        if self._file is not None:
+            self._file.close()
+        self._file = file
+        return True
+
+    def _turn(self) -> bool:
+        """Go on to the next younger file, once the one at hand is rotated and read to its end."""
+        assert self._file is not None
+        held = os.fstat(self._file.fileno())
+        if held.st_size < self._file.tell():  # cut by somebody: what is there now is new
+            self._file.seek(0)
+            self._rest = b""
+            self.lost += 1
+            return True
+        try:
+            return self._path.stat().st_ino != held.st_ino and self._follow(held.st_ino)
+        except FileNotFoundError:
+            return False  # in the middle of a rotation
+
+    def _follow(self, inode: int) -> bool:
+        assert self._file is not None
+        if self._file.read(1):  # written between our read and the renaming
+            self._file.seek(-1, os.SEEK_CUR)
+            return True
+        files = list(self._by_age())
+        inodes = [path.stat().st_ino for path in files]
+        if inode in inodes:
+            following = files[inodes.index(inode) + 1]
+        else:
+            self.lost += 1
+            following = files[0]
+        self._rest = b""  # a line never goes over two files
+        return self._open(following)
+
+    def _by_age(self) -> Iterator[Path]:
+        """Every file of the log, the oldest first."""
+        stem, suffix = self._path.stem, self._path.suffix
+        numbered = {
+            int(number): path
+            for path in self._path.parent.glob(f"{stem}.*{suffix}")
+            if (number := path.name[len(stem) + 1 : -len(suffix)]).isdecimal()
+        }
+        yield from (numbered[number] for number in sorted(numbered))
+        yield self._path
+
+    def _resume(self) -> None:
+        try:
+            inode, offset = map(int, self._position.read_bytes().split())
+            age = time.time() - self._position.stat().st_mtime
+        except FileNotFoundError:
+            return  # nobody has ever counted: from the beginning
+        except (OSError, ValueError):
+            inode, offset, age = -1, 0, RESUME_S + 1
+        if not -RESUME_S <= age <= RESUME_S:
+            self._open(self._path, self._path.stat().st_size if self._path.exists() else 0)
+            return
+        for path in self._by_age():
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                continue
+            if found.st_ino == inode and found.st_size >= offset:
+                self._open(path, offset)
+                return
+        self.lost += 1
+
+    def _save(self) -> None:
+        if self._file is None:
+            return
+        here = b"%20d %20d\n" % (os.fstat(self._file.fileno()).st_ino, self._file.tell() - len(self._rest))
+        with contextlib.suppress(OSError):  # a full disk costs the resuming alone
+            if self._saved is None:
+                self._position.parent.mkdir(parents=True, exist_ok=True)
+                self._saved = os.fdopen(os.open(self._position, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
+            os.pwrite(self._saved.fileno(), here, 0)  # in place: a kill leaves the old or the new
