@@ -46,7 +46,7 @@ def embed_call(model: str, inputs: Sequence[str]) -> Call:
 
 
 def send(port: int, calls: Sequence[Call], connections: int, until: float | None = None) -> Seen:
-    """Send each call once, or all of them over and over until the monotonic time `until`; a lost connection is remade."""
+    """Send each call once, or all of them over and over until the monotonic time `until`."""
     seen, lock = Seen(), threading.Lock()
     queue = iter(calls)
 

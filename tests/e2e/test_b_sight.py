@@ -1,4 +1,4 @@
-"""A real Prometheus with the kit's rules beside the real service: what it shows is what clients see and what happens."""
+"""A real Prometheus with the kit's rules beside the real service: it shows what clients see and what happens."""
 
 import os
 import re
@@ -30,7 +30,7 @@ OF_A_GPU = re.compile(r"\bgpu_")
 
 
 def quick(path: Path, text: str) -> str:
-    """The same rules, judged every second, without waiting, and a canary that has two seconds instead of two minutes."""
+    """The same rules, judged every second and at once, and a canary with two seconds instead of two minutes."""
     if path.name == "alerts.yml":
         text = re.sub(r"for: \w+", "for: 0s", text).replace("canary_success[2m]", "canary_success[2s]")
     return text.replace("interval: 15s", "interval: 1s")
@@ -92,7 +92,7 @@ def test_counts_and_quantiles_are_what_clients_see(stack: Stack, prometheus: Ser
 
 
 def test_every_expression_shows_something(stack: Stack, prometheus: Server) -> None:
-    """Each rule and panel is understood by Prometheus, and shows series in range after load; but for GPUs that are not."""
+    """Each rule and panel is understood by Prometheus, and after load has series, in range; but for absent GPUs."""
     assert stack.embed().size
     at = after_two_scrapes()
     empty = []
