@@ -17,6 +17,7 @@ import orjson
 
 from . import encoding
 from .body import decode_body, request_headers
+from .canary import is_canary
 from .card import CARD_NAME, ServingCard
 from .devices import choose, look
 from .engine import Engine, load_engine
@@ -110,16 +111,17 @@ class EmbeddingHandler:
         items = self.preprocess(data, context)
         self.inference(items)
         answers = self.postprocess(items, context)
-        if any(item.vectors is not None for item in items):
+        if any(item.vectors is not None and not item.canary for item in items):
             self._telemetry.answered(time.monotonic() - started)
         return answers
 
     def preprocess(self, data: Sequence[object], context: Any) -> list[Item]:
         """TorchServe's rows → checked requests with their tokens, or errors."""
-        with self._telemetry.stage("decode"):
-            items = [self._read(index, row, context) for index, row in enumerate(data)]
+        items: list[Item] = []
+        with self._telemetry.stage("decode", items):
+            items += (self._read(index, row, context) for index, row in enumerate(data))
         if wanted := [item for item in items if item.is_open]:
-            with self._telemetry.stage("tokenize"):
+            with self._telemetry.stage("tokenize", wanted):
                 _together_or_apart(wanted, self._tokenize)
         return items
 
@@ -128,24 +130,27 @@ class EmbeddingHandler:
         wanted = [item for item in items if item.is_open]
         if not wanted:
             return
-        started = time.monotonic()
-        with self._telemetry.stage("forward"):
+        started, padded_before = time.monotonic(), self.engine.computed_tokens
+        with self._telemetry.stage("forward", wanted):
             for group in grouped(wanted, self.card.max_request_tokens):
                 if time.monotonic() - started < self._patience_s:
                     _together_or_apart(group, self._embed)
                 else:
                     for item in group:
                         item.error = OverloadedError()
-        computed = [tokens for item in wanted if item.vectors is not None for tokens in item.tokens]
+        answered = [item for item in wanted if item.vectors is not None]
+        computed = [tokens for item in answered if not item.canary for tokens in item.tokens]
+        of_canaries = sum(len(tokens.ids) for item in answered if item.canary for tokens in item.tokens)
         self._telemetry.batch(
             texts=len(computed),
             tokens=sum(len(tokens.ids) for tokens in computed),
+            padded=self.engine.computed_tokens - padded_before - of_canaries,
             truncated=sum(tokens.truncated for tokens in computed),
         )
 
     def postprocess(self, items: Sequence[Item], context: Any) -> list[bytes]:
         """Vectors and errors → each request's body, status and headers."""
-        with self._telemetry.stage("encode"):
+        with self._telemetry.stage("encode", items):
             for item in items:
                 if item.is_open:
                     _contained(item, self._encode)
@@ -159,6 +164,7 @@ class EmbeddingHandler:
     def _read(self, index: int, row: object, context: Any) -> Item:
         def read(item: Item) -> None:
             headers = request_headers(context.get_all_request_header(index))
+            item.canary = is_canary(headers)
             match route(headers):
                 case "describe":
                     item.body = orjson.dumps(self.facts.public())

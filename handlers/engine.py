@@ -30,9 +30,13 @@ _WARM_LENGTHS = (*range(4, 32, 2), *range(32, 65, 4))
 
 
 class Embedder(Protocol):
-    """What a backend makes of a model; `embed` gives L2-normalised float32 vectors (n, dimensions) in order."""
+    """What a backend makes of a model; `embed` gives L2-normalised float32 vectors (n, dimensions) in order.
+
+    `computed_tokens` is how many tokens all its passes had so far, padding and dummy rows included.
+    """
 
     dimensions: int
+    computed_tokens: int
 
     def embed(self, ids: Sequence[Sequence[int]]) -> Vectors: ...
 
@@ -59,6 +63,11 @@ class Engine:
     def embed(self, batch: Sequence[Tokens]) -> Vectors:
         """L2-normalised float32 vectors (n, dimensions), in order."""
         return self._embedder.embed([tokens.ids for tokens in batch])
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens computed since the load, padding and dummy rows included."""
+        return self._embedder.computed_tokens
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """The same for texts."""

@@ -10,13 +10,17 @@ from .tokenizing import Tokens
 
 @dataclass(slots=True)
 class Item:
-    """Filled stage by stage; an `error`, or a ready `body`, ends its way, and its neighbours go on."""
+    """Filled stage by stage; an `error`, or a ready `body`, ends its way, and its neighbours go on.
+
+    `canary`: the kit's own trial, answered like any other and not counted as traffic.
+    """
 
     request: EmbeddingRequest | None = None
     tokens: list[Tokens] = field(default_factory=list)
     vectors: Vectors | None = None
     body: bytes | None = None
     error: RequestError | None = None
+    canary: bool = False
 
     @property
     def is_open(self) -> bool:

@@ -23,6 +23,7 @@ class TorchEmbedder:
         self._pipeline = Pipeline(model).eval()
         self._device = torch.device(device)
         self._shapes = shapes
+        self.computed_tokens = 0
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[Sequence[int]]) -> Vectors:
@@ -40,6 +41,7 @@ class TorchEmbedder:
                 mask = np.ones_like(input_ids)  # another kernel computes without one, and a neighbour may need it
             vectors = self._pipeline(self._moved(input_ids), None if mask is None else self._moved(mask))
             computed.append(vectors[: len(chunk.indices)])
+            self.computed_tokens += chunk.padded_tokens
         together = computed[0] if len(computed) == 1 else torch.cat(computed)
         # One copy back for the whole batch: on a GPU each copy waits for what was launched before it.
         unit: Vectors = torch.nn.functional.normalize(together, p=2, dim=1).cpu().numpy()

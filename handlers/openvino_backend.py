@@ -53,6 +53,7 @@ class OpenVinoEmbedder:
         self._tensor = import_openvino().Tensor
         self._shapes = shapes
         self._pad_token_id = pad_token_id
+        self.computed_tokens = 0
 
     def embed(self, ids: Sequence[Sequence[int]]) -> Vectors:
         """The vectors (n, dimensions) of n texts given as token ids, special tokens included, in their order.
@@ -69,6 +70,7 @@ class OpenVinoEmbedder:
             mask = np.ones_like(input_ids) if mask is None else mask
             self._request.set_input_tensor(1, self._tensor(mask, shared_memory=True))
             self._request.infer()
+            self.computed_tokens += chunk.padded_tokens
             vectors[chunk.indices] = self._request.get_output_tensor(0).data[: len(chunk.indices)]
         return normalized(vectors)
 

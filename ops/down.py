@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 
 from archives.progress import Progress
-from ops import observers
 from ops.desired import applied_file, desired_file, read_models, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive
@@ -28,7 +27,7 @@ def bring_down(settings: Settings, progress: Callable[[str], None]) -> bool:
             progress("stopping supervisord and its programs")
             supervisor.shut_down(settings.stop_timeout_s + 15)
         # A supervisord that was killed left its programs behind.
-        orphans = leftovers.end([*leftovers.our_processes(settings), *observers.processes(settings)], grace_s=5)
+        orphans = leftovers.end([*leftovers.programs(settings), *leftovers.our_processes(settings)], grace_s=5)
         if orphans:
             progress(f"ended {len(orphans)} processes without a supervisor: pids {', '.join(map(str, orphans))}")
         pidfile.release(ours)

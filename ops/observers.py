@@ -8,17 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from archives.store import write_whole
 from ops.errors import OpsError
-from ops.grafana.provisioning import grafana_command, grafana_file, grafana_files
+from ops.grafana.provisioning import grafana_command, grafana_files
 from ops.prometheus.config import (
     alertmanager_command,
-    alertmanager_file,
     alertmanager_files,
     prometheus_command,
-    prometheus_file,
     prometheus_files,
 )
 from ops.settings import OBSERVERS, Settings
@@ -37,7 +33,6 @@ _COMMANDS: dict[str, Callable[[str, Settings], tuple[str, ...]]] = {
     "alertmanager": alertmanager_command,
     "grafana": grafana_command,
 }
-_CONFIG_FILES = {"prometheus": prometheus_file, "alertmanager": alertmanager_file, "grafana": grafana_file}
 
 
 @dataclass(frozen=True)
@@ -132,13 +127,3 @@ def write_files(files: Mapping[str, Mapping[Path, str]]) -> set[str]:
                 write_whole(path, content)
                 changed.add(name)
     return changed
-
-
-def processes(settings: Settings) -> list[psutil.Process]:
-    """Observers of this deployment that are alive, known by their configuration's path in the command line."""
-    configs = tuple(f"={_CONFIG_FILES[name](settings)}" for name in OBSERVERS)
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if any(word.endswith(configs) for word in process.info["cmdline"] or [])
-    ]

@@ -12,12 +12,12 @@ from ops.errors import OpsError
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
 from ops.torchserve.launcher import in_force
-from ops.torchserve.leftovers import our_processes
+from ops.torchserve.leftovers import our_processes, programs
 
 
 def kit_runs(settings: Settings) -> bool:
-    """Whether anything of this kit is alive: supervisord, or a server that lost it; our ports are then our own."""
-    return Supervisor(settings).running() or bool(our_processes(settings))
+    """Whether anything of this kit is alive: supervisord, or what has lost it; our ports are then our own."""
+    return Supervisor(settings).running() or bool(our_processes(settings) or programs(settings))
 
 
 def new_ports(settings: Settings) -> dict[str, int]:

@@ -120,4 +120,7 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
         else:
             found = Probe(name, 0.0, error=f"its archive was not verified here: run `embedkit verify {name}`")
         models.append(model_status(one, loaded=loaded, found=found, cards=cards, last=last.get(name), now=now))
+    idle = next((program for program in programs if not program.alive), None)
+    if not problem and idle is not None:
+        problem = f"{idle.name} is {idle.state}: `supervisorctl start {idle.name}`, log {idle.log}"
     return Status(supervisor.pid(), programs, tuple(models), settings.ports, problem)

@@ -108,7 +108,8 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
     booting = not supervisor.running()
     if booting:
         # A server whose supervisord was killed would answer the wait below and then be replaced.
-        ended = leftovers.end([*leftovers.our_processes(settings), *observers.processes(settings)], grace_s=5)
+        left = [*leftovers.programs(settings), *leftovers.our_processes(settings)]
+        ended = leftovers.end(left, grace_s=5)
         if ended:
             progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
     watching = _observers(settings, supervisor, progress)
@@ -120,30 +121,28 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
         progress.say(f"starting supervisord; Java {jdk.version} from {jdk.origin}{f': {jdk.note}' if jdk.note else ''}")
         supervisor.boot()
         return
-    started = set()
+    started: set[str] = set()
     if conf_changed:
         progress.say("supervisord takes its changed configuration")
         started = supervisor.reread()
+    if changed and "exporter" not in started:
+        progress.say("settings have changed: restarting the exporter")
+        supervisor.stop("exporter")
+    if changed - EXPORTERS_OWN and "torchserve" not in started:
+        progress.say("settings have changed: restarting TorchServe")
+        supervisor.stop("torchserve")
     for name in sorted(rewritten - started):
         progress.say(f"{name} takes its changed configuration")
         if name in observers.RELOADS:
             supervisor.reload(name)
         else:
             supervisor.stop(name)
-            supervisor.start(name)
-    if "exporter" not in started and changed:
-        supervisor.stop("exporter")
-    supervisor.start("exporter")
-    if "torchserve" in started:
-        return
-    if changed - EXPORTERS_OWN:
-        progress.say("settings have changed: restarting TorchServe")
-        supervisor.stop("torchserve")
     if supervisor.program("torchserve").alive:
         _load_changed(settings, desired, startup_s, progress)
-    else:
-        progress.say("starting TorchServe")
-        supervisor.start("torchserve")
+    for program in supervisor.programs():
+        if not program.alive:
+            progress.say(f"starting {program.name}")
+            supervisor.start(program.name)
 
 
 def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardware: Hardware | None = None) -> Up:

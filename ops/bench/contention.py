@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psutil
 
 from ops.settings import Settings
-from ops.torchserve.leftovers import our_processes
+from ops.torchserve.leftovers import our_processes, programs
 
 # Beyond this share of the cores, what else ran is part of the result.
 QUIET = 0.05
@@ -43,7 +43,7 @@ class Contention:
 
     def _mine(self) -> float:
         this = psutil.Process()
-        return sum(map(_seconds, [this, *this.children(recursive=True), *our_processes(self._settings)]))
+        return sum(map(_seconds, [this, *this.children(recursive=True), *our_processes(self._settings), *programs(self._settings)]))
 
 
 def _busy() -> float:

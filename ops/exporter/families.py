@@ -235,12 +235,12 @@ class Families:
             self._made[name] = empty(family)
         return self._made[name]
 
-    def add(self, name: str, value: float, **labels: str) -> None:
+    def add(self, name: str, value: float, /, **labels: str) -> None:
         """One sample of a gauge or a counter."""
         self._metric(name, labels).add_sample(name, labels, value)
 
     def add_histogram(
-        self, name: str, bounds: Sequence[float], counts: Sequence[float], total: float, **labels: str
+        self, name: str, bounds: Sequence[float], counts: Sequence[float], total: float, /, **labels: str
     ) -> None:
         """One histogram from the counts of each bucket alone; `counts` has one more than `bounds`, for +Inf."""
         metric = self._metric(name, labels)

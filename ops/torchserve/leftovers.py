@@ -27,6 +27,23 @@ def is_worker(cmdline: list[str], settings: Settings) -> bool:
     return False
 
 
+def is_program(cmdline: list[str], settings: Settings) -> bool:
+    """Whether this is another program of ours under supervisord: one with our settings file, or --config=<of ours>."""
+    if "-m" in cmdline and str(settings.state / "settings.json") in cmdline:
+        return True
+    return any(word.partition("=")[2].startswith(f"{settings.etc}/") for word in cmdline)
+
+
+def programs(settings: Settings) -> list[psutil.Process]:
+    """The kit's own programs beside the server, which a supervisord that was killed leaves running."""
+    found = psutil.process_iter(["cmdline", "status"])
+    return [
+        one
+        for one in found
+        if one.info["status"] != psutil.STATUS_ZOMBIE and is_program(one.info["cmdline"] or [], settings)
+    ]
+
+
 def our_processes(settings: Settings) -> list[psutil.Process]:
     """JVMs and workers of this kit that are alive, servers first."""
     servers, workers = [], []

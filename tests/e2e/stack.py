@@ -134,7 +134,7 @@ class Stack:
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs for this deployment, supervisord included."""
-        mine = leftovers.our_processes(self.settings)
+        mine = leftovers.our_processes(self.settings) + leftovers.programs(self.settings)
         conf = str(self.settings.etc / "supervisord.conf")
         for process in psutil.process_iter(["cmdline"]):
             if conf in (process.info["cmdline"] or []):

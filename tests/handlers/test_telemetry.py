@@ -42,6 +42,7 @@ print(os.getpid(), *(answer.status for answer in answers))
 MEASURE = """
 import logging, resource, sys
 from pathlib import Path
+from handlers.items import Item
 from handlers.telemetry import Telemetry, WorkerFacts
 logging.basicConfig()
 if limit := int(sys.argv[2]):
@@ -49,9 +50,9 @@ if limit := int(sys.argv[2]):
 facts = WorkerFacts(pid=1, model="m", version="1", device="cpu", device_name="cpu", dtype="float32",
                     fingerprint="f", loaded_at=0.0, dimensions=1, max_tokens=1, reason="r")
 telemetry = Telemetry(facts, Path(sys.argv[1]))
-with telemetry.stage("decode"):
+with telemetry.stage("decode", [Item()]):
     pass
-telemetry.batch(texts=1, tokens=1, truncated=1)
+telemetry.batch(texts=1, tokens=1, padded=1, truncated=1)
 telemetry.answered(1.0)
 print("alive")
 """
@@ -126,8 +127,8 @@ def test_a_measurement_that_fails_ends_the_measuring_alone(
     """Whatever goes wrong later is said once, and raises nothing."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     telemetry = Telemetry(FACTS, tmp_path)
-    telemetry.batch(texts=1, tokens=1, truncated=0)
-    telemetry.batch(texts=1, tokens="many", truncated=0)  # type: ignore[arg-type]
-    telemetry.batch(texts=1, tokens="many", truncated=0)  # type: ignore[arg-type]
+    telemetry.batch(texts=1, tokens=1, padded=1, truncated=0)
+    telemetry.batch(texts=1, tokens="many", padded=1, truncated=0)  # type: ignore[arg-type]
+    telemetry.batch(texts=1, tokens="many", padded=1, truncated=0)  # type: ignore[arg-type]
 
     assert caplog.text.count("telemetry is off from here") == 1

@@ -15,9 +15,10 @@ import requests
 import yaml
 
 from ops.errors import OpsError
-from ops.observers import Plan, find_binary, plan, processes, write_files
+from ops.observers import Plan, find_binary, plan, write_files
 from ops.settings import Settings
 from ops.supervisor.config import supervisord_conf
+from ops.torchserve import leftovers
 from tests.e2e.stack import free_ports
 from tests.ops.prometheus.promtool import installed, promtool
 from tests.ops.prometheus.server import running, wait_for
@@ -179,7 +180,7 @@ def test_an_alert_arrives_at_the_webhook(webhook: tuple[str, list[dict[str, Any]
         alert_webhook=url,
     )
     with running(settings, quick, names=NO_GRAFANA):
-        assert len(processes(settings)) == 2  # what `embedkit down` would find without a supervisor
+        assert len(leftovers.programs(settings)) == 2  # what `embedkit down` would find without a supervisor
         wait_for(lambda: received, 30, "the alert at the webhook")
         message = received[0]
         assert (message["status"], message["commonLabels"]["alertname"]) == ("firing", "ExporterDown")
@@ -188,4 +189,4 @@ def test_an_alert_arrives_at_the_webhook(webhook: tuple[str, list[dict[str, Any]
         runbook = requests.get(annotations["runbook_url"], timeout=10)
         assert runbook.status_code == 200
         assert runbook.text.startswith("# ExporterDown")
-    assert processes(settings) == []
+    assert leftovers.programs(settings) == []

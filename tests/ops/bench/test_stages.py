@@ -21,7 +21,7 @@ telemetry = Telemetry(facts, folder)
 for _ in range(batches):
     telemetry._metrics.stages["tokenize"](0.25)
     telemetry._metrics.stages["forward"](1.5)
-    telemetry.batch(texts=3, tokens=40, truncated=0)
+    telemetry.batch(texts=3, tokens=40, padded=48, truncated=0)
 """
 
 

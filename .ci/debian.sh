@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Debian packages whose programs the tests run: promtool, and a terminal for `embedkit top`. Installs what is missing if
+# it may, and else says what to install. Nothing that comes with them is left running.
+set -euo pipefail
+
+# program=package
+NEEDED=(promtool=prometheus tmux=tmux)
+
+missing=()
+for each in "${NEEDED[@]}"; do
+    command -v "${each%%=*}" >/dev/null || missing+=("${each#*=}")
+done
+[ "${#missing[@]}" -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "ci: install ${missing[*]}, as root on Debian: apt-get install -y ${missing[*]}" >&2
+    exit 1
+fi
+
+# Debian asks this script before it starts a service on installation: 101 means no. One that is there is respected.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
