@@ -46,7 +46,8 @@ class Stack:
     environ: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        names = ("inference", "management", "metrics", "grpc_inference", "grpc_management", "exporter")
+        grpc = ("grpc_inference", "grpc_management")
+        names = ("inference", "management", "metrics", *grpc, "exporter", "prometheus", "alertmanager", "grafana")
         ports = {f"{name}_port": port for name, port in zip(names, free_ports(len(names)), strict=True)}
         self.settings = Settings(
             var=self.folder / "var",
