@@ -6,6 +6,7 @@ from ops.prometheus.thresholds import BURNS
 
 REQUESTS = "embedding_request_duration_seconds"
 RATE = "$__rate_interval"
+STARTS = "{{model}} starts"
 PAGE = max(burn.factor for burn in BURNS)
 LAST = min(burn.factor for burn in BURNS)
 
@@ -246,14 +247,19 @@ WORKERS = Row(
             top=1,
         ),
         Panel(
-            "Worker starts",
-            (Query(f"sum by (model) (instance_model:torchserve_worker_starts:count15m{{{MODEL}}})", "{{model}}"),),
+            "Workers that ended early",
+            (
+                Query(f"sum by (model) (instance_model:torchserve_worker_early_ends:count15m{{{MODEL}}})", "{{model}}"),
+                Query(
+                    f"sum by (model) (instance_model:torchserve_worker_starts:count15m{{{MODEL}}})", "{{model}} starts"
+                ),
+            ),
             "short",
-            "Workers that were started in 15 minutes. After `embedkit up` this is the number of workers.",
+            "Workers that started and ended within 15 minutes, and starts. All end with their server.",
             "workers die: var/log/model.log says of what.",
             ("WorkerCrashLoop",),
-            red=2 * limits.CRASH_LOOP_STARTS,
-            yellow=limits.CRASH_LOOP_STARTS,
+            red=limits.CRASH_LOOP_ENDS,
+            yellow=1,
             width=6,
         ),
         Panel(

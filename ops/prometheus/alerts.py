@@ -100,11 +100,13 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "WorkerCrashLoop",
-        "instance_model:torchserve_worker_starts:count15m - instance_model:torchserve_workers_wanted:sum"
-        f" >= {limits.CRASH_LOOP_STARTS}",
-        "0m",
+        # all workers end with their server, which is another alert's business
+        "instance_model:torchserve_worker_early_ends:count15m\n"
+        "- instance_model:torchserve_workers_wanted:sum * on (instance, job) group_left ()\n"
+        f'  changes(supervisor_process_start_time_seconds{{name="torchserve"}}[15m]) >= {limits.CRASH_LOOP_ENDS}',
+        "1m",
         "critical",
-        f"{MODEL}: {{{{ $value }}}} workers more than wanted were started in 15 minutes",
+        f"{MODEL}: {{{{ $value }}}} workers started and ended within 15 minutes",
     ),
     Alert(
         "QueueSaturated",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from ops.prometheus.thresholds import FAST_WITHIN_S, WINDOWS
 
 REQUESTS = "embedding_request_duration_seconds"
+STARTS = "torchserve_worker_start_time_seconds"
+STARTED = f"count without (pid) (last_over_time({STARTS}[15m]) > time() - 900)"
 # A client's own mistakes are no failure of the service, and no proof of its health.
 VALID, FAILED, ANSWERED = 'code!~"4.."', 'code=~"5.."', 'code=~"2.."'
 
@@ -57,9 +59,10 @@ RECORDINGS: tuple[Recording, ...] = (
         "sum without (version) (torchserve_workers_wanted)",
     ),
     # A worker's pid is in the labels: whoever started within the window counts, the dead included.
+    Recording("instance_model:torchserve_worker_starts:count15m", STARTED),
     Recording(
-        "instance_model:torchserve_worker_starts:count15m",
-        "count without (pid) (last_over_time(torchserve_worker_start_time_seconds[15m]) > time() - 900)",
+        "instance_model:torchserve_worker_early_ends:count15m",
+        f"{STARTED}\n- (count without (pid) ({STARTS} > time() - 900) or 0 * {STARTED})",
     ),
     Recording(
         "instance_model:torchserve_queue_length:max1m_ratio",

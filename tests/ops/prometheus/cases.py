@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 JOB = 'instance="host:9108", job="embedkit"'
 MINILM = f'{JOB}, model="minilm"'
+STARTS = "torchserve_worker_start_time_seconds"
+TORCHSERVE_START = f'supervisor_process_start_time_seconds{{{JOB}, name="torchserve"}}'
 GPU = f'{JOB}, uuid="GPU-1"'
 
 
@@ -61,21 +63,39 @@ CASES = (
         "WorkerCrashLoop",
         "critical",
         {
-            f'torchserve_worker_start_time_seconds{{{MINILM}, pid="1"}}': "1x30",
-            f'torchserve_worker_start_time_seconds{{{MINILM}, pid="2"}}': "_x6 400x1 _x30",
-            f'torchserve_worker_start_time_seconds{{{MINILM}, pid="3"}}': "_x8 500x1 _x30",
-            f'torchserve_worker_start_time_seconds{{{MINILM}, pid="4"}}': "_x10 600x1 _x30",
-            f'torchserve_worker_start_time_seconds{{{MINILM}, pid="5"}}': "_x12 700x20",
-            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "1x30",
-        },
-        {  # all workers replaced once, as by `embedkit up` with a new archive
-            f'torchserve_worker_start_time_seconds{{{MINILM}, pid="1"}}': "1x10",
-            f'torchserve_worker_start_time_seconds{{{MINILM}, pid="2"}}': "1x10",
-            f'torchserve_worker_start_time_seconds{{{MINILM}, pid="3"}}': "_x12 700x20",
-            f'torchserve_worker_start_time_seconds{{{MINILM}, pid="4"}}': "_x12 700x20",
+            f'{STARTS}{{{MINILM}, pid="1"}}': "1x30",
+            f'{STARTS}{{{MINILM}, pid="2"}}': "_x6 400x1 stale",
+            f'{STARTS}{{{MINILM}, pid="3"}}': "_x8 500x1 stale",
+            f'{STARTS}{{{MINILM}, pid="4"}}': "_x10 600x1 stale",
+            f'{STARTS}{{{MINILM}, pid="5"}}': "_x12 700x20",
             f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+            TORCHSERVE_START: "1x30",
         },
-        "minilm on host:9108: 3 workers more than wanted were started in 15 minutes",
+        {  # all workers replaced, as by `embedkit up` with a new archive
+            f'{STARTS}{{{MINILM}, pid="1"}}': "1x10",
+            f'{STARTS}{{{MINILM}, pid="2"}}': "1x10",
+            f'{STARTS}{{{MINILM}, pid="3"}}': "1x10",
+            f'{STARTS}{{{MINILM}, pid="4"}}': "_x12 700x20",
+            f'{STARTS}{{{MINILM}, pid="5"}}': "_x12 700x20",
+            f'{STARTS}{{{MINILM}, pid="6"}}': "_x12 700x20",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "3x30",
+            TORCHSERVE_START: "1x30",
+        },
+        "minilm on host:9108: 3 workers started and ended within 15 minutes",
+    ),
+    Case(  # the server dies twice, and all workers with it: that is ProgramRestarting's business
+        "WorkerCrashLoop",
+        "critical",
+        {f'{STARTS}{{{MINILM}, pid="{pid}"}}': f"_x{4 + 2 * pid} {240 + 120 * pid}x1 stale" for pid in range(1, 6)}
+        | {f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "1x30", TORCHSERVE_START: "1x30"},
+        {
+            **{f'{STARTS}{{{MINILM}, pid="1{number}"}}': "_x6 400x2 stale" for number in range(4)},
+            **{f'{STARTS}{{{MINILM}, pid="2{number}"}}': "_x10 600x2 stale" for number in range(4)},
+            **{f'{STARTS}{{{MINILM}, pid="3{number}"}}': "_x14 800x20" for number in range(4)},
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "4x30",
+            TORCHSERVE_START: "1x4 400x3 600x3 800x20",
+        },
+        "minilm on host:9108: 5 workers started and ended within 15 minutes",
     ),
     Case(
         "QueueSaturated",
