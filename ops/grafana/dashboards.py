@@ -39,7 +39,9 @@ def _thresholds(panel: Panel) -> build.ThresholdsConfig:
 
 
 def _stat() -> stat.Panel:
-    return stat.Panel().no_value("none").reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]))
+    last = build_common.ReduceDataOptions().calcs(["lastNotNull"])
+    made = stat.Panel().no_value("none").reduce_options(last)
+    return made.text_mode(common.BigValueTextMode.VALUE_AND_NAME)  # the name is what counts, be it alone
 
 
 def _graph(panel: Panel) -> timeseries.Panel:

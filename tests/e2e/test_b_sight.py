@@ -13,6 +13,7 @@ import requests
 
 from ops.exporter.buckets import REQUEST_SECONDS
 from ops.grafana.dashboards import BOARDS
+from ops.grafana.preview import Range, draw
 from ops.prometheus.alerts import ALERTS
 from ops.prometheus.recording import RECORDINGS
 from ops.settings import Settings
@@ -91,7 +92,7 @@ def test_counts_and_quantiles_are_what_clients_see(stack: Stack, prometheus: Ser
         assert low - width <= shown <= high + width
 
 
-def test_every_expression_shows_something(stack: Stack, prometheus: Server) -> None:
+def test_every_expression_shows_something(stack: Stack, prometheus: Server, tmp_path: Path) -> None:
     """Each rule and panel is understood by Prometheus, and after load has series, in range; but for absent GPUs."""
     assert stack.embed().size
     at = after_two_scrapes()
@@ -119,6 +120,9 @@ def test_every_expression_shows_something(stack: Stack, prometheus: Server) -> N
     for expr, (low, high) in sane.items():
         assert all(low <= value <= high for _, value in prometheus.query(expr, at)), (expr, prometheus.query(expr, at))
     assert "EmbeddingErrorBudgetBurn" not in prometheus.firing()
+    picture = tmp_path / "service.png"
+    draw(BOARDS[0], Range(prometheus.url, at - 30, at), picture)
+    assert picture.stat().st_size > 20_000
 
 
 def test_a_kill_shows_as_a_restart(stack: Stack, prometheus: Server) -> None:

@@ -8,7 +8,7 @@ import pytest
 from ops.prometheus import thresholds
 from ops.prometheus.alerts import ALERTS
 from ops.prometheus.config import RUNBOOKS
-from ops.settings import Settings
+from ops.settings import ROOT, Settings
 from ops.supervisor.config import supervisord_conf
 from tests.ops.prometheus.promql import faults
 
@@ -44,3 +44,20 @@ def test_its_commands_exist(page: Path) -> None:
         assert faults(expr) == []
     for constant in re.findall(r"`([A-Z][A-Z_]+)`", text):
         assert hasattr(thresholds, constant) or constant in {"STOPPED", "FATAL", "BACKOFF"}, constant
+
+
+def test_the_page_lists_the_alerts() -> None:
+    """docs/observability.md has every alert with its severities, and the promises are those of thresholds.py."""
+    text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (\w+) \| ((?:critical|warning)(?:, warning)?) \| \[", text, re.MULTILINE)
+    severities: dict[str, set[str]] = {}
+    for alert in ALERTS:
+        severities.setdefault(alert.name, set()).add(alert.severity)
+    assert {name: set(said.split(", ")) for name, said in listed} == severities
+    promises = (thresholds.ANSWERED * 100, thresholds.FAST * 100, thresholds.FAST_WITHIN_S, thresholds.MIN_REQUESTS)
+    answered, fast, within, least = (f"{value:g}" for value in promises)
+    said = " ".join(text.split())
+    assert (
+        f"{answered} % of the valid requests get a vector, and {fast} % of the vectors come within {within} s" in said
+    )
+    assert f"the long one must have {least} requests" in said
