@@ -12,29 +12,17 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as model
 
-from ops.grafana.machine import MACHINE
+from ops.grafana.boards import BOARDS
 from ops.grafana.panels import Board, Panel
 from ops.grafana.provisioning import DASHBOARDS, RUNBOOKS_URL
-from ops.grafana.service import SERVICE
 from ops.settings import ROOT
 
-BOARDS = (SERVICE, MACHINE)
 SOURCE = common.DataSourceRef("prometheus", "$datasource")
 HEIGHT = 8
 
 
-def steps(panel: Panel) -> list[tuple[float | None, str]]:
-    """(from this value on, colour), in ascending order; None is the beginning."""
-    if not panel.low_is_bad:
-        limits = [(panel.yellow, "yellow"), (panel.red, "red")]
-        return [(None, "green"), *((value, color) for value, color in limits if value is not None)]
-    if panel.yellow is None or panel.red is None:
-        return [(None, "red"), (panel.red, "green")]
-    return [(None, "red"), (panel.red + 1e-9, "yellow"), (panel.yellow, "green")]
-
-
 def _thresholds(panel: Panel) -> build.ThresholdsConfig:
-    made = [model.Threshold(value, color) for value, color in steps(panel)]
+    made = [model.Threshold(value, color) for value, color in panel.steps]
     return build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(made)
 
 

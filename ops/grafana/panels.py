@@ -40,6 +40,16 @@ class Panel:
     top: float | None = None
 
     @property
+    def steps(self) -> list[tuple[float | None, str]]:
+        """(from this value on, colour), in ascending order; None is the beginning."""
+        if not self.low_is_bad:
+            limits = [(self.yellow, "yellow"), (self.red, "red")]
+            return [(None, "green"), *((value, color) for value, color in limits if value is not None)]
+        if self.yellow is None or self.red is None:
+            return [(None, "red"), (self.red, "green")]
+        return [(None, "red"), (self.red + 1e-9, "yellow"), (self.yellow, "green")]
+
+    @property
     def description(self) -> str:
         links = ", ".join(f"[{name}](${{runbooks}}/{name}.md)" for name in self.runbooks)
         when = "How to read it" if self.red is None else "When it is red"

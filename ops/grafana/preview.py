@@ -2,7 +2,7 @@
 
     python -m ops.grafana.preview --prometheus http://127.0.0.1:9090 --minutes 60 --out var/preview
 
-Needs the development tools.
+Needs matplotlib, of the development tools.
 """
 
 import argparse
@@ -23,10 +23,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ops.errors import OpsError
-from ops.grafana.dashboards import BOARDS, steps
+from ops.grafana.boards import BOARDS
 from ops.grafana.panels import Board, Panel
 
 COLUMNS = 24
+WIDTH_INCHES, LANE_INCHES, HEAD_INCHES = 15.0, 2.35, 0.4
 COLORS = {"green": "#37872d", "yellow": "#e0b400", "red": "#c4162a"}
 SERIES = ("#1f60c4", "#e0752d", "#7c2ea3", "#37872d", "#c4162a", "#0a8a8a", "#b877d9", "#806eb7", "#8f6b00", "#555555")
 
@@ -56,7 +57,7 @@ def number(value: float, unit: str) -> str:
 
 def color_at(panel: Panel, value: float) -> str:
     """The colour that the panel's thresholds give a value."""
-    reached = [color for limit, color in steps(panel) if limit is None or value >= limit]
+    reached = [color for limit, color in panel.steps if limit is None or value >= limit]
     return COLORS[reached[-1]]
 
 
@@ -126,7 +127,7 @@ def _graph(axes: Axes, panel: Panel, lines: list[Line], asked: Range) -> None:
             axes.plot(times, values, label=name, color=SERIES[index % len(SERIES)], linewidth=1.1)
             top = max([top, *(value for value in values if not math.isnan(value))])
     highest = panel.top if panel.top is not None else max(top * 1.15, 1e-9)
-    for limit, color in steps(panel):
+    for limit, color in panel.steps:
         if limit is not None and limit <= max(highest, 2 * top):
             axes.axhline(limit, color=COLORS[color], linestyle="--", linewidth=0.8)
             highest = highest if panel.top is not None else max(highest, limit * 1.1)
@@ -176,13 +177,16 @@ def draw(board: Board, asked: Range, file: Path) -> None:
                 width = 0
             lanes[-1].append(panel)
             width += panel.width
-    figure = plt.figure(figsize=(15, 2.35 * len(lanes) + 0.6), dpi=80, layout="constrained")
-    grid = figure.add_gridspec(len(lanes), COLUMNS)
-    figure.suptitle(board.title, fontsize=13, fontweight="bold")
+    height = LANE_INCHES * len(lanes) + HEAD_INCHES
+    figure = plt.figure(figsize=(WIDTH_INCHES, height), dpi=80)
+    figure.text(0.5, 1 - 0.5 * HEAD_INCHES / height, board.title, ha="center", va="center", fontweight="bold")
     for index, lane in enumerate(lanes):
         left = 0
         for panel in lane:
-            axes = figure.add_subplot(grid[index, left : left + panel.width])
+            # room for the labels of the axes: to the left, below, and above for the title
+            x, y = left * WIDTH_INCHES / COLUMNS + 0.6, height - HEAD_INCHES - LANE_INCHES * (index + 1) + 0.3
+            w, h = panel.width * WIDTH_INCHES / COLUMNS - 0.75, LANE_INCHES - 0.6
+            axes = figure.add_axes((x / WIDTH_INCHES, y / height, w / WIDTH_INCHES, h / height))
             title = f"{headings[index]}  ·  {panel.title}" if left == 0 and index in headings else panel.title
             axes.set_title(title, fontsize=8, loc="left")
             _DRAW[panel.kind](axes, panel, asked.lines(panel), asked)

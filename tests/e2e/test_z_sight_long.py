@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from ops.grafana.dashboards import BOARDS
+from ops.grafana.boards import BOARDS
 from ops.grafana.preview import Range, draw
 from ops.settings import ROOT
 from ops.supervisor.control import Supervisor

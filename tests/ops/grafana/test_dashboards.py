@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ops.grafana.dashboards import BOARDS, files
+from ops.grafana.boards import BOARDS
+from ops.grafana.dashboards import files
 from ops.grafana.panels import Panel
 from ops.grafana.provisioning import DASHBOARDS
 from ops.prometheus.alerts import ALERTS

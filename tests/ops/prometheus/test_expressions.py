@@ -3,7 +3,7 @@
 import pytest
 
 from ops.exporter.buckets import REQUEST_SECONDS
-from ops.grafana.dashboards import BOARDS
+from ops.grafana.boards import BOARDS
 from ops.prometheus.alerts import ALERTS
 from ops.prometheus.recording import RECORDINGS
 from ops.prometheus.thresholds import FAST_WITHIN_S
