@@ -202,7 +202,7 @@ def _shrink(file: Path) -> None:
     from PIL import Image
 
     with Image.open(file) as image:
-        image.convert("RGB").quantize(64).save(file, optimize=True)
+        image.convert("RGB").quantize(128).save(file, optimize=True)
 
 
 def main() -> int:

@@ -136,14 +136,14 @@ STAGES = Row(
             red=limits.FAST_WITHIN_S,
         ),
         Panel(
-            "Workers' time by stage",
+            "Busy workers by stage",
             (
                 Query(
                     f"sum by (stage) (rate(embedding_stage_duration_seconds_sum{{{MODEL}}}[{RATE}]))",
                     "{{stage}}",
                 ),
             ),
-            "suffix: workers busy",
+            "short",
             "Worker-seconds spent a second, one on top of the other: the height is how many workers are busy.",
             "near the number of workers, there is no more capacity.",
             ("QueueSaturated",),
