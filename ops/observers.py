@@ -4,7 +4,7 @@ They are not part of the environment: each is run where it is installed, unless 
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def _command(settings: Settings, name: str, binary: str | None, *, port_taken: b
 def plan(
     settings: Settings,
     *,
-    ours: Iterable[str],
+    ours: Mapping[str, int],
     port_is_free: Callable[[int], bool],
     binary_of: Callable[[str], str | None] = find_binary,
 ) -> Plan:
@@ -80,14 +80,13 @@ def plan(
 
     Args:
         settings: what is wanted.
-        ours: the observers that our supervisord runs now; their ports are taken by themselves.
+        ours: what our supervisord runs now, each with its port, which it has taken itself.
         port_is_free: whether nobody listens on a port.
         binary_of: an observer's program, None where it is not installed.
 
     Raises:
         OpsError: one is `on` and cannot run here.
     """
-    ours = set(ours)
     commands: dict[str, tuple[str, ...]] = {}
     notes = []
     for name in OBSERVERS:
@@ -95,7 +94,8 @@ def plan(
         if wanted == "off":
             continue
         try:
-            taken = name not in ours and not port_is_free(getattr(settings, f"{name}_port"))
+            port = getattr(settings, f"{name}_port")
+            taken = ours.get(name) != port and not port_is_free(port)
             command = _command(settings, name, binary_of(name), port_taken=taken)
         except OpsError as error:
             if wanted == "on":

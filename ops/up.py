@@ -1,5 +1,6 @@
 """`embedkit up`: from names to models that answer, changing nothing that is right already."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -26,7 +27,7 @@ from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, Settings
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
 from ops.torchserve import leftovers
-from ops.torchserve.launcher import settings_file
+from ops.torchserve.launcher import in_force, settings_file
 from ops.torchserve.management import Management, ManagementError
 
 # On top of a model's own start-up time: JVM, supervisord, the other models' loads.
@@ -75,7 +76,12 @@ def _write_settings(settings: Settings) -> set[str]:
 
 def _observers(settings: Settings, supervisor: Supervisor, progress: Progress) -> observers.Plan:
     """What of Prometheus, Alertmanager and Grafana runs; says why something does not."""
-    ours = [one.name for one in supervisor.programs() if one.alive] if supervisor.running() else []
+    ours: dict[str, int] = {}
+    held = settings.ports
+    if supervisor.running():
+        with contextlib.suppress(OpsError):  # what it says to do is being done: the file is written anew
+            held = in_force(settings).ports
+        ours = {one.name: held[one.name] for one in supervisor.programs() if one.alive and one.name in held}
     planned = observers.plan(settings, ours=ours, port_is_free=lambda port: port_is_free("127.0.0.1", port))
     for note in planned.notes:
         progress.say(note)

@@ -24,10 +24,10 @@ from tests.ops.prometheus.promtool import installed, promtool
 from tests.ops.prometheus.server import running, wait_for
 
 
-def planned(settings: Settings, *, here: tuple[str, ...], taken: tuple[int, ...] = (), ours: Any = ()) -> Plan:
+def planned(settings: Settings, *, here: tuple[str, ...], taken: tuple[int, ...] = (), ours: Any = None) -> Plan:
     return plan(
         settings,
-        ours=ours,
+        ours=ours or {},
         port_is_free=lambda port: port not in taken,
         binary_of=lambda name: "/usr/bin/" + name if name in here else None,
     )
@@ -57,8 +57,10 @@ def test_what_runs(given: Any, here: tuple[str, ...], taken: tuple[int, ...], ru
 
 def test_our_own_port_is_not_taken() -> None:
     """On the second `up` the port is held by the Prometheus that runs already, which stays."""
-    found = planned(Settings(), here=NO_GRAFANA, taken=(9090,), ours=("prometheus",))
+    found = planned(Settings(), here=NO_GRAFANA, taken=(9090,), ours={"prometheus": 9090})
     assert [program.name for program in found.programs] == ["prometheus", "alertmanager"]
+    moved = planned(Settings(prometheus_port=9190), here=NO_GRAFANA, taken=(9090, 9190), ours={"prometheus": 9090})
+    assert "port 9190 is in use" in moved.notes[0]
 
 
 @pytest.mark.parametrize(("here", "taken", "said"), [((), (), "not installed"), (("prometheus",), (9090,), "9090")])
@@ -75,7 +77,7 @@ def test_grafana_runs_with_what_it_needs(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         path.touch()
     settings = Settings(var=tmp_path / "var", prometheus_port=9190, grafana_port=3100)
-    found = plan(settings, ours=(), port_is_free=lambda _: True, binary_of={"grafana": str(binary)}.get)
+    found = plan(settings, ours={}, port_is_free=lambda _: True, binary_of={"grafana": str(binary)}.get)
     (program,) = found.programs
     assert program.command[:2] == (str(binary), "server")
     write_files(found.files)
@@ -94,11 +96,11 @@ def test_grafana_runs_with_what_it_needs(tmp_path: Path) -> None:
 def test_a_broken_grafana_stops_nobody(tmp_path: Path) -> None:
     """A Grafana without its folder is told in `auto`, and an error in `on`."""
     binaries = {"grafana": str(tmp_path / "bin" / "grafana")}
-    found = plan(Settings(), ours=(), port_is_free=lambda _: True, binary_of=binaries.get)
+    found = plan(Settings(), ours={}, port_is_free=lambda _: True, binary_of=binaries.get)
     assert found.programs == ()
     assert "defaults.ini" in found.notes[0]
     with pytest.raises(OpsError, match=r"defaults\.ini"):
-        plan(Settings(grafana="on"), ours=(), port_is_free=lambda _: True, binary_of=binaries.get)
+        plan(Settings(grafana="on"), ours={}, port_is_free=lambda _: True, binary_of=binaries.get)
 
 
 def test_supervisord_reads_the_programs(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def running(
     names: tuple[str, ...] = ("prometheus",),
 ) -> Iterator[None]:
     """Run the planned observers `names` until the block ends; `change` may alter a file before they read it."""
-    planned = plan(settings, ours=(), port_is_free=lambda _: True)
+    planned = plan(settings, ours={}, port_is_free=lambda _: True)
     assert {program.name for program in planned.programs} >= set(names), f"install prometheus: {planned.notes}"
     settings.etc.mkdir(parents=True, exist_ok=True)
     files = {
