@@ -20,7 +20,6 @@ import requests
 from ops.grafana.boards import BOARDS
 from ops.grafana.preview import Range, draw
 from ops.settings import ROOT
-from ops.supervisor.control import Supervisor
 from tests.e2e.load import Call, embed_call, send, texts
 from tests.e2e.stack import Stack
 from tests.ops.prometheus.promql import without_variables
@@ -49,7 +48,7 @@ def watched() -> Iterator[tuple[Stack, Server, Server]]:
         )
         recording = stack.settings.etc / "rules" / "recording.yml"
         recording.write_text(recording.read_text().replace("interval: 15s", "interval: 1s"))
-        Supervisor(stack.settings).reload("prometheus")
+        stack.supervisorctl("signal", "HUP", "prometheus")
         yield stack, Server(stack.settings.local_url("prometheus")), Server(stack.settings.local_url("alertmanager"))
     finally:
         stack.embedkit("down", check=False)
