@@ -53,7 +53,9 @@ def refusal(answer: requests.Response) -> str:
     return f"HTTP {answer.status_code}: {message}"
 
 
-def probe(settings: Settings, model: str, reference: Reference, timeout_s: float = 10.0) -> Probe:
+def probe(  # noqa: PLR0911 - a return an outcome
+    settings: Settings, model: str, reference: Reference, timeout_s: float = 10.0
+) -> Probe:
     """Send the reference text to a served model through the users' door, marked, so that it does not count as traffic.
 
     Never raises: a failure is the finding.

@@ -1,4 +1,4 @@
-"""Try each served model with its known text at an interval: the one prober that canary metrics, health and watchdog share.
+"""Try each served model with its known text at an interval: one prober for canary metrics, health and watchdog.
 
 Each try has a thread, a timeout, and never a second beside it for the same model.
 """

@@ -105,7 +105,10 @@ def read_file(path: Path) -> dict[str, tuple[float, float]]:
     """
     found = {}
     try:
-        # Not there at all is the folder's business, and the generator reads its first page at once.
+        with path.open("rb") as file:
+            (used,) = struct.unpack("i", file.read(4))
+        if used < 0:
+            raise DamagedFileError(f"{path}: {used} bytes in use")
         for key, value, timestamp, _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
             _parsed(key)
             if not (math.isfinite(value) and value >= 0 and math.isfinite(timestamp)):
@@ -162,6 +165,8 @@ class WorkerFiles:
             dead = folds(pid)  # asked first: what is read of a dead worker is its last word
             try:
                 values = read_file(path)
+                if not values and self._sound.get(path):
+                    raise DamagedFileError(f"{path} has lost everything")
             except FileNotFoundError:
                 continue
             except DamagedFileError:

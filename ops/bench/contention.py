@@ -43,7 +43,12 @@ class Contention:
 
     def _mine(self) -> float:
         this = psutil.Process()
-        return sum(map(_seconds, [this, *this.children(recursive=True), *our_processes(self._settings), *programs(self._settings)]))
+        return sum(
+            map(
+                _seconds,
+                [this, *this.children(recursive=True), *our_processes(self._settings), *programs(self._settings)],
+            )
+        )
 
 
 def _busy() -> float:

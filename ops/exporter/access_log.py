@@ -19,7 +19,7 @@ OTHER = "other"
 _ALWAYS = (200, 500, 503)
 
 _LINE = re.compile(rb'(\d{10,16}) \S+ "\S+ (\S+) [^"]*" (\d{3}) (-?\d{1,18})')
-# /predictions/<model>[/<version>[/…]], /explanations/…, KServe's /v1/models/<model>:predict and /v2/models/<model>/infer
+# /predictions/<model>[/<version>[/…]], /explanations/…, KServe's /v1/models/<model>:predict, /v2/models/<model>/infer
 _OF_A_MODEL = re.compile(
     rb"/(?:(?:predictions|explanations|wfpredict)/([^/?]+)"
     rb"|v[12]/models/([^/?:]+)(?::(?:predict|explain)|/(?:versions/[^/?]+/)?(?:infer|explain))"

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 # Beyond what NTP's slewing (500 ppm) and the reading itself can make of it.
-_TOLERANCE_S = 0.010
+TOLERANCE_S = 0.010
 _SLEW = 0.001
 # No request takes longer: TorchServe ends a worker that does not answer within response_timeout_s, and before that a
 # request waits for at most a queue of such batches.
@@ -19,7 +19,7 @@ LONGEST_S = 900.0
 
 @dataclass(frozen=True)
 class Step:
-    """The wall clock was set by `size_s`, at some moment between two wall times, both as the clock told them."""
+    """The wall clock was set by `size_s` at some moment between two wall times, both as the clock told them."""
 
     before_wall_s: float
     after_wall_s: float
@@ -39,7 +39,7 @@ class ClockWatch:
         if self._last is not None:
             passed = monotonic_s - self._last[0]
             size = (wall_s - self._last[1]) - passed
-            if abs(size) > _TOLERANCE_S + _SLEW * passed:
+            if abs(size) > TOLERANCE_S + _SLEW * passed:
                 self.steps += 1
                 self._recent.append(Step(self._last[1], wall_s, size))
         self._last = (monotonic_s, wall_s)

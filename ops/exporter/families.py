@@ -1,9 +1,9 @@
-"""Every metric that the exporter can give, in one table: docs/metrics.md is generated from it, and nothing else is given.
+"""Every metric that the exporter can give, in one table: docs/metrics.md is made from it, and nothing else is given.
 
 The workers' own metrics are made in handlers/telemetry.py; they stand here with what they mean.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -247,7 +247,8 @@ class Families:
         below = 0.0
         for bound, count in zip((*bounds, float("inf")), counts, strict=True):
             below += count
-            metric.add_sample(f"{name}_bucket", {**labels, "le": floatToGoString(bound)}, below)
+            upper: str = floatToGoString(bound)  # type: ignore[no-untyped-call]
+            metric.add_sample(f"{name}_bucket", {**labels, "le": upper}, below)
         metric.add_sample(f"{name}_sum", labels, total)
         metric.add_sample(f"{name}_count", labels, below)
 
@@ -257,12 +258,12 @@ class Families:
         for sample, labels, value in samples:
             self._made[name].add_sample(sample, dict(labels), value)
 
-    def __iter__(self) -> Iterable[Metric]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Metric]:
         return iter(self._made.values())
 
 
 def empty(family: Family) -> Metric:
     """The family without a sample: HELP begins with where it comes from."""
     source = "" if family.source == "exporter" else f"[{family.source}] "
-    return Metric(family.name.removesuffix("_total") if family.kind == "counter" else family.name,
-                  f"{source}{family.text}", family.kind)  # fmt: skip
+    name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
+    return Metric(name, f"{source}{family.text}", family.kind)

@@ -3,6 +3,7 @@
 from handlers.telemetry import STAGE_SECONDS
 from ops.exporter.access_log import OTHER
 from ops.exporter.buckets import FACTOR, REQUEST_SECONDS
+from ops.exporter.clock import LONGEST_S, TOLERANCE_S
 from ops.exporter.collector import DEADLINE_S
 from ops.exporter.families import FAMILIES, SOURCES
 from ops.exporter.sources.canary import TIMEOUT_S as CANARY_TIMEOUT_S
@@ -55,9 +56,10 @@ def metrics_page(header: str) -> str:
 
 The program `exporter` answers on `http://127.0.0.1:9108/metrics` (`exporter_port`, [settings](settings.md)), and
 `embedkit top` shows the same figures in a terminal. Each scrape asks every source at once. What has not come after
-{DEADLINE_S:g} s is left out of that scrape: its `embedkit_source_up` is 0, `embedkit_source_errors_total` says what was
-wrong, the exporter's log (`var/log/exporter.log`) says it once, and the others are not touched. A source that hangs is
-not asked again until it has come back or its timeout has passed (HTTP: {TIMEOUT_S:g} s). TorchServe need not run.
+{DEADLINE_S:g} s is left out of that scrape: its `embedkit_source_up` is 0, `embedkit_source_errors_total` says what
+was wrong, the exporter's log (`var/log/exporter.log`) says it once, and the others are not touched. A source that
+hangs is not asked again until it has come back or its timeout has passed (HTTP: {TIMEOUT_S:g} s). TorchServe need not
+run.
 
 ## All metrics
 
@@ -72,37 +74,36 @@ The exporter itself, beside the usual `process_*` of its process.
 ## What a request is
 
 One line of TorchServe's access log that names a model: `/predictions/…`, `/explanations/…`, and KServe's
-`/v1/models/<model>:predict` and `/v2/models/<model>/infer`. Pings, metrics, management and paths that name no model are
-none. Refused requests count: a full queue or no worker is a 503, an unknown model a 404, a body over TorchServe's limit
-a 413. What is not HTTP is a 400 of `{OTHER}`.
+`/v1/models/<model>:predict` and `/v2/models/<model>/infer`. Pings, metrics, management and paths that name no model
+are none. Refused requests count: a full queue or no worker is a 503, an unknown model a 404, a body over TorchServe's
+limit a 413. What is not HTTP is a 400 of `{OTHER}`.
 
-`model` is a served model; any other name is `{OTHER}`, and so is a request to `/invocations`, which names none. `code` is
-the status. So no client can make series.
+`model` is a served model; any other name is `{OTHER}`, and so is a request to `/invocations`, which names none. `code`
+is the status. So no client can make series.
 
 The exporter reads the log every second, over rotations. Where it has got to stands in `var/state/access-log-position`,
 written before a line is counted: a restarted exporter goes on there, if it was away for less than {RESUME_S / 60:g}
-minutes. Lines that were rotated away unread show as `embedkit_source_errors_total{{source="access_log",
-kind="lost_lines"}}`. A full disk costs lines, never a request: log4j2 drops what it cannot write.
+minutes. Lines that were rotated away unread count in `embedkit_source_errors_total` with the kind `lost_lines`. A full
+disk costs lines, never a request: log4j2 drops what it cannot write.
 
 **When the clock is set.** TorchServe times requests by the wall clock, in whole milliseconds. The exporter compares the
 wall clock with the monotonic one every second. A jump is a step (`embedkit_clock_steps_total`), and the duration of
-each request that may have been in the server at that moment, as well as any that is negative or beyond 15 minutes, is
-not believed: the request is counted with the duration of the last sound one of its model and code, and in
-`embedding_request_unmeasured_total`. Jumps under 10 ms are not seen.
+each request that may have been in the server at that moment, as well as any that is negative or beyond
+{LONGEST_S / 60:g} minutes, is not believed: the request is counted with the duration of the last sound one of its model
+and code, and in `embedding_request_unmeasured_total`. Jumps under {TOLERANCE_S * 1000:g} ms are not seen.
 
 **Canaries.** Every `canary_interval_s` seconds the exporter sends each served model the text whose vector was kept when
-the archive was verified. These requests, and those of `embedkit status`
-and `embedkit up`, carry a secret of this deployment (`var/state/canary-token`) in their query and in a header. They
-count neither as requests nor in the workers' metrics; a batch that holds canaries alone is not measured. TorchServe's
-own counters cannot tell them apart and hold them. A canary has {CANARY_TIMEOUT_S:g} s, and none is sent while the one
-before has not come back.
+the archive was verified. These requests, and those of `embedkit status` and `embedkit up`, carry a secret of this
+deployment (`var/state/canary-token`) in their query and in a header. They count neither as requests nor in the
+workers' metrics; a batch that holds canaries alone is not measured. TorchServe's own counters cannot tell them apart
+and hold them. A canary has {CANARY_TIMEOUT_S:g} s, and none is sent while the one before has not come back.
 
 ## Buckets
 
 A quantile is interpolated within one bucket, so it is wrong by at most the bucket's width. Neighbouring bounds are a
-factor of {FACTOR:g} apart, so p99 is within 10 %, whatever the distribution: for `embedding_stage_duration_seconds` from
-1 ms to 10 s ({stages} buckets), for `embedding_request_duration_seconds` from 10 ms to 10 s ({requests} buckets). Below
-10 ms the log's whole milliseconds decide. Few labels pay for the many buckets.
+factor of {FACTOR:g} apart, so p99 is within 10 %, whatever the distribution: for `embedding_stage_duration_seconds`
+from 1 ms to 10 s ({stages} buckets), for `embedding_request_duration_seconds` from 10 ms to 10 s ({requests} buckets).
+Below 10 ms the log's whole milliseconds decide. Few labels pay for the many buckets.
 
 ## Cost
 
@@ -110,16 +111,16 @@ COST
 
 ## TorchServe's own metrics
 
-Port 8082 knows sums and the last request, so percentiles, queue length, batch size and worker states come from elsewhere.
-What it has is given on under proper names and units, once, without the label of the host; a restart of the server is an
-ordinary reset. Models' management is asked at every scrape; with workers on a GPU at most every {GPU_INTERVAL_S:g} s,
-because TorchServe then runs nvidia-smi for each worker.
+Port 8082 knows sums and the last request, so percentiles, queue length, batch size and worker states come from
+elsewhere. What it has is given on under proper names and units, once, without the label of the host; a restart of the
+server is an ordinary reset. The management API is asked at every scrape; with workers on a GPU at most every
+{GPU_INTERVAL_S:g} s, because TorchServe then runs nvidia-smi for each worker.
 
 {_mapping()}
 
 ## Workers that died
 
-A worker's counts outlive it. The exporter folds the files of dead workers into one and removes them when the server
-starts anew. A damaged file counts in `embedkit_source_errors_total{{source="workers",kind="damaged_file"}}` at each
-scrape, and its last sound values stay in the sums.
+A worker's counts outlive it. The exporter folds the files of dead workers into one; a start of the server begins anew.
+A damaged file counts in `embedkit_source_errors_total` with the kind `damaged_file` at each scrape, and its last sound
+values stay in the sums.
 """

@@ -26,7 +26,6 @@ class Tail:
         self._file: BinaryIO | None = None
         self._rest = b""
         self._saved: BinaryIO | None = None
-        self._resumed = False
         self.lost = 0
 
     def read(self) -> list[bytes]:
@@ -34,15 +33,11 @@ class Tail:
 
         Raises OSError where a file that is there cannot be read.
         """
-        if not self._resumed:
+        if self._file is None:
             self._resume()
-            self._resumed = True
         taken: list[bytes] = []
         room = MOST_BYTES
-        while room > 0:
-            if self._file is None and not self._open(self._path):
-                break
-            assert self._file is not None
+        while self._file is not None and room > 0:
             content = self._file.read(room)
             room -= len(content)
             taken.append(content)
@@ -110,25 +105,31 @@ class Tail:
         yield self._path
 
     def _resume(self) -> None:
+        """Go to where reading has got to; where nobody has read yet, to the beginning of what is not old news."""
+        now = time.time()
         try:
             inode, offset = map(int, self._position.read_bytes().split())
-            age = time.time() - self._position.stat().st_mtime
+            fresh = abs(now - self._position.stat().st_mtime) <= RESUME_S
         except FileNotFoundError:
-            return  # nobody has ever counted: from the beginning
+            inode, offset, fresh = -1, 0, True
         except (OSError, ValueError):
-            inode, offset, age = -1, 0, RESUME_S + 1
-        if not -RESUME_S <= age <= RESUME_S:
-            self._open(self._path, self._path.stat().st_size if self._path.exists() else 0)
-            return
+            inode, offset, fresh = -1, 0, False
+        first = inode < 0
         for path in self._by_age():
             try:
                 found = path.stat()
             except FileNotFoundError:
                 continue
+            if not fresh:
+                inode, offset = (found.st_ino, found.st_size) if path == self._path else (-1, 0)
+            elif first and abs(now - found.st_mtime) <= RESUME_S:
+                inode, offset = found.st_ino, 0
             if found.st_ino == inode and found.st_size >= offset:
                 self._open(path, offset)
                 return
-        self.lost += 1
+        if not first:  # the file is gone: whatever comes now has not been read
+            self.lost += fresh
+            self._position.unlink(missing_ok=True)
 
     def _save(self) -> None:
         if self._file is None:

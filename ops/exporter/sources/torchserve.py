@@ -48,7 +48,9 @@ class TorchServeMetrics:
             raise SourceError("unreadable", f"{self._url}: {error}") from error
 
 
-def map_workers(loaded: Iterable[Loaded], process: Callable[[int], tuple[int, float] | None], families: Families) -> None:
+def map_workers(
+    loaded: Iterable[Loaded], process: Callable[[int], tuple[int, float] | None], families: Families
+) -> None:
     """Versions of models as the management API tells them; `process`: pid → (resident bytes, start in Unix time)."""
     for one in loaded:
         states = Counter(worker.status if worker.status in _STATES else "OTHER" for worker in one.workers)
