@@ -78,6 +78,8 @@ def send(port: int, calls: Sequence[Call], connections: int, until: float | None
                 seen.statuses[call.path, answer.status] += 1
                 if answer.status == 200:
                     seen.seconds.append(took)
+            if answer.status == 503:
+                time.sleep(0.2)  # as a client does that was told to come back
         connection.close()
 
     threads = [threading.Thread(target=work) for _ in range(connections)]
