@@ -302,6 +302,23 @@ def doctor(json: Json = False) -> None:
             raise typer.Exit(1)
 
 
+@app.command()
+def top(
+    once: Annotated[bool, typer.Option("--once", help="show one interval and end")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, help="seconds between two looks")] = 2.0,
+    json: Json = False,
+) -> None:
+    """Watch rate, latency, stages, queue, workers, canaries, GPUs and restarts, live; --json looks once."""
+    from ops.top.command import look_once, show
+
+    with told():
+        settings = running_settings()
+        if json:
+            print_json(look_once(settings, interval))
+        else:
+            show(settings, interval, once=once)
+
+
 app.command()(bench)
 
 

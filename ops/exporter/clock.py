@@ -27,7 +27,7 @@ class Step:
 
 
 class ClockWatch:
-    """Sees steps of the wall clock in readings of (monotonic, wall) that come in order, and judges durations by them."""
+    """Sees steps of the wall clock in readings of both clocks that come in order, and judges durations by them."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float] | None = None

@@ -11,22 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from handlers.telemetry import Telemetry, WorkerFacts, telemetry_folder
+from handlers.telemetry import telemetry_folder
 from tests.handlers.torchserve_wire import Worker, json_body, unpack
-
-FACTS = WorkerFacts(
-    pid=os.getpid(),
-    model="m",
-    version="1.0",
-    device="cpu",
-    device_name="cpu",
-    dtype="float32",
-    fingerprint="f",
-    loaded_at=0.0,
-    dimensions=1,
-    max_tokens=1,
-    reason="r",
-)
 
 SERVE = """
 import os, sys
@@ -121,14 +107,11 @@ def test_a_folder_without_room_costs_the_metrics_alone(name: str, file_limit: in
     assert done.stderr.count("embedkit: no telemetry in") == 1
 
 
-def test_a_measurement_that_fails_ends_the_measuring_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_measurement_that_fails_ends_the_measuring_alone(tmp_path: Path) -> None:
     """Whatever goes wrong later is said once, and raises nothing."""
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    telemetry = Telemetry(FACTS, tmp_path)
-    telemetry.batch(texts=1, tokens=1, padded=1, truncated=0)
-    telemetry.batch(texts=1, tokens="many", padded=1, truncated=0)  # type: ignore[arg-type]
-    telemetry.batch(texts=1, tokens="many", padded=1, truncated=0)  # type: ignore[arg-type]
+    wrong = "telemetry.batch(texts=1, tokens='many', padded=1, truncated=1)\n"
+    script = MEASURE.replace("telemetry.answered", wrong * 2 + "telemetry.answered")
+    done = run(script, str(tmp_path), "0", telemetry=tmp_path)
 
-    assert caplog.text.count("telemetry is off from here") == 1
+    assert done.stdout == "alive\n"
+    assert done.stderr.count("telemetry is off from here") == 1

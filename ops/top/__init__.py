@@ -1,0 +1,1 @@
+"""`embedkit top`: the exporter's figures, live in a terminal."""
