@@ -9,8 +9,7 @@ import logging
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,25 +72,21 @@ class Telemetry:
         except Exception as error:  # noqa: BLE001 - whatever it is, the model serves without metrics
             log.warning("embedkit: no telemetry in %s: %s", folder, error)
 
-    @contextmanager
-    def stage(self, stage: Stage, items: Sequence[Item]) -> Iterator[None]:
-        """Measures the block as one stage of one batch, unless all its items turn out to be canaries."""
-        start = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - start
-        if not all(item.canary for item in items):
-            self._record(lambda metrics: metrics.stages[stage](seconds))
+    def stage(self, stage: Stage, items: Sequence[Item]) -> "_Timed":
+        """Measures a `with` block as one stage of one batch, unless all its items turn out to be canaries."""
+        return _Timed(self, stage, items)
 
     def batch(self, *, texts: int, tokens: int, padded: int, truncated: int) -> None:
         """One computed batch: its texts, its real tokens, those computed with padding, and how many texts were cut."""
         if texts:
-            self._record(lambda metrics: metrics.batch(texts, tokens, padded, truncated))
+            self.record(lambda metrics: metrics.batch(texts, tokens, padded, truncated))
 
     def answered(self, seconds: float) -> None:
         """A batch with at least one vector in it was answered, `seconds` after it came."""
-        self._record(lambda metrics: metrics.answered(seconds))
+        self.record(lambda metrics: metrics.answered(seconds))
 
-    def _record(self, observe: "Callable[[_Metrics], None]") -> None:
+    def record(self, observe: "Callable[[_Metrics], None]") -> None:
+        """Lets it measure; what it raises ends the measuring."""
         if self._metrics is None:
             return
         try:
@@ -99,6 +94,23 @@ class Telemetry:
         except Exception as error:  # noqa: BLE001 - see above
             self._metrics = None
             log.warning("embedkit: telemetry is off from here: %s", error)
+
+
+class _Timed:
+    """A `with` block that is measured if it ends well; a generator would take twice the time of its measuring."""
+
+    __slots__ = ("_items", "_stage", "_start", "_telemetry")
+
+    def __init__(self, telemetry: Telemetry, stage: Stage, items: Sequence[Item]) -> None:
+        self._telemetry, self._stage, self._items = telemetry, stage, items
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        seconds = time.perf_counter() - self._start
+        if kind is None and not all(item.canary for item in self._items):
+            self._telemetry.record(lambda metrics: metrics.stages[self._stage](seconds))
 
 
 def telemetry_folder() -> Path | None:
@@ -111,7 +123,7 @@ class _Metrics:
     """The metrics of one model on one device.
 
     prometheus_client lays out the files and every value in them; what is counted is then added in place. Its own way
-    of adding, with a lock and a look at the pid each time, takes some 23 µs a batch, this one 4.
+    of adding, with a lock and a look at the pid each time, takes three times as long.
     """
 
     def __init__(self, folder: Path, facts: WorkerFacts) -> None:
@@ -174,7 +186,7 @@ class _Metrics:
             cells[at], cells[at + 1] = value, now
 
 
-def _place(value: Any) -> tuple[memoryview, int]:
+def _place(value: Any) -> "tuple[memoryview[float], int]":
     """The file of one of prometheus_client's multiprocess values as float64, and the value's index in it.
 
     A gauge's time follows its value. Goes by the insides of the pinned release; tests read the files its own way.

@@ -107,7 +107,10 @@ Below 10 ms the log's whole milliseconds decide. Few labels pay for the many buc
 
 ## Cost
 
-COST
+Measured on a shared 2-core machine, CPU time for one request that is alone in its batch: 7.4 µs in the worker (four
+stages and a batch, the mean of 20 000, best of five runs), 8 µs in TorchServe for the line of the access log (the
+difference of 15 000 `/ping` requests with and without it, best of three runs; 7.3 and 8.0), 2.4 µs in the exporter for
+counting the line (200 000 lines): 17.8 µs together. In fuller batches the worker's part is shared.
 
 ## TorchServe's own metrics
 

@@ -111,14 +111,20 @@ def with_gaps(points: list[tuple[float, float]], step: float) -> tuple[list[floa
     return times, values
 
 
+def on_grid(points: list[tuple[float, float]], grid: list[float]) -> list[float]:
+    """A value for each time of the grid, 0 where there is none."""
+    values = {round(at): value for at, value in points if not math.isnan(value)}
+    return [values.get(round(at), 0.0) for at in grid]
+
+
 def _graph(axes: Axes, panel: Panel, lines: list[Line], asked: Range) -> None:
     step = max(1, (asked.end - asked.start) / 300)
     shown = [line for line in lines if not all(math.isnan(value) for _, value in line[1])]
     top = 0.0
     if panel.stacked:
-        grid = sorted({at for _, points in shown for at, _ in points})
-        heights = [[dict(points).get(at, 0.0) for at in grid] for _, points in shown]
-        if grid:
+        grid = [asked.start + index * step for index in range(int((asked.end - asked.start) / step) + 1)]
+        heights = [on_grid(points, grid) for _, points in shown]
+        if shown:
             axes.stackplot(grid, *heights, labels=[name for name, _ in shown], colors=SERIES, alpha=0.6)
             top = max(map(sum, zip(*heights, strict=True)))
     else:
@@ -126,7 +132,7 @@ def _graph(axes: Axes, panel: Panel, lines: list[Line], asked: Range) -> None:
             times, values = with_gaps(points, step)
             axes.plot(times, values, label=name, color=SERIES[index % len(SERIES)], linewidth=1.1)
             top = max([top, *(value for value in values if not math.isnan(value))])
-    highest = panel.top if panel.top is not None else max(top * 1.15, 1e-9)
+    highest = panel.top if panel.top is not None else top * 1.15 or 1.0
     for limit, color in panel.steps:
         if limit is not None and limit <= max(highest, 2 * top):
             axes.axhline(limit, color=COLORS[color], linestyle="--", linewidth=0.8)
@@ -146,7 +152,7 @@ def _graph(axes: Axes, panel: Panel, lines: list[Line], asked: Range) -> None:
 
 def _stat(axes: Axes, panel: Panel, lines: list[Line], asked: Range) -> None:
     axes.set_axis_off()
-    current = [(name, points[-1][1]) for name, points in lines if points and asked.end - points[-1][0] < 60]
+    current = [(name, points[-1][1]) for name, points in lines if points and asked.end - points[-1][0] < 5]
     if not current:
         axes.text(
             0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", fontsize=16, color=COLORS["green"]

@@ -36,7 +36,12 @@ BUDGET = Row(
     (
         Panel(
             "Alerts firing",
-            (Query(f'sum by (alertname, severity) (ALERTS{{alertstate="firing", {HERE}}})', "{{alertname}}"),),
+            (
+                Query(
+                    f'sum by (alertname, severity) (ALERTS{{alertstate="firing", {HERE}}})',
+                    "{{alertname}} ({{severity}})",
+                ),
+            ),
             "none",
             "Alerts that fire now. Nothing here is good.",
             "open the runbook of the alert that is named.",
