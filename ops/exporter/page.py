@@ -58,8 +58,8 @@ The program `exporter` answers on `http://127.0.0.1:9108/metrics` (`exporter_por
 `embedkit top` shows the same figures in a terminal. Each scrape asks every source at once. What has not come after
 {DEADLINE_S:g} s is left out of that scrape: its `embedkit_source_up` is 0, `embedkit_source_errors_total` says what
 was wrong, the exporter's log (`var/log/exporter.log`) says it once, and the others are not touched. A source that
-hangs is not asked again until it has come back or its timeout has passed (HTTP: {TIMEOUT_S:g} s). TorchServe need not
-run.
+hangs is not asked again until it has come back or its timeout has passed (HTTP: {TIMEOUT_S:g} s). The exporter runs
+without TorchServe, and from before it starts.
 
 ## All metrics
 

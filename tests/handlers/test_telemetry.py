@@ -22,6 +22,12 @@ from tests.handlers.torchserve_wire import Worker, json_body, raw_body
 worker = Worker(SentenceHandler(), Path(sys.argv[1]))
 answers = worker.ask(json_body({"input": ["one", "word " * 1000]}), raw_body(b"{"))
 answers += worker.ask(raw_body(b"{"))
+if os.environ.get("EMBEDKIT_CANARY_TOKEN"):
+    answers += worker.ask(json_body({"input": "a canary alone"}, X_Embedkit_Canary="s3cret"))
+    answers += worker.ask(
+        json_body({"input": "a canary"}, X_Embedkit_Canary="s3cret"), json_body({"input": "beside it"})
+    )
+    answers += worker.ask(json_body({"input": "a guess"}, X_Embedkit_Canary="guess"))
 print(os.getpid(), *(answer.status for answer in answers))
 """
 
@@ -88,6 +94,25 @@ def test_a_worker_says_what_it_is_and_counts(bge_folder: Path, tmp_path: Path) -
     assert value("embedding_truncated_texts_total") == 1
     assert value("embedding_last_answer_timestamp_seconds") >= facts["loaded_at"]
     assert 0 < value("embedding_last_answer_latency_seconds") < 60
+
+
+def test_canaries_are_answered_and_not_counted(
+    bge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone it leaves no trace, in company the others count as ever; without the secret it is anybody's request."""
+    monkeypatch.setenv("EMBEDKIT_CANARY_TOKEN", "s3cret")
+    unpacked = unpack(tmp_path / "unpacked", bge_folder, device="cpu", max_tokens=64)
+    done = run(SERVE, str(unpacked), telemetry=tmp_path / "telemetry")
+    _, *statuses = map(int, done.stdout.split())
+    found = samples(tmp_path / "telemetry")
+    model = frozenset({("model", "tested")})
+    stage = frozenset({("model", "tested"), ("device", "cpu"), ("stage", "forward")})
+
+    assert statuses == [200, 400, 400, 200, 200, 200, 200]
+    assert found["embedding_texts_total", model] == 2 + 1 + 1
+    assert found["embedding_batch_texts_count", model] == 3
+    assert found["embedding_stage_duration_seconds_count", stage] == 3
+    assert found["embedding_padded_tokens_total", model] >= found["embedding_tokens_total", model]
 
 
 def test_without_a_folder_nothing_is_measured(minilm: Worker, tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ def test_ours_are_known_by_our_paths(tmp_path: Path) -> None:
     assert not leftovers.is_worker([*worker, "/tmp/.ts.sock.9000"], settings)
     assert not leftovers.is_worker([*worker, f"{settings.temp}-other/.ts.sock.9000"], settings)
     assert not leftovers.is_worker([], settings)
+    exporter = ["python", "-m", "ops.exporter"]
+    assert leftovers.is_program([*exporter, str(settings.state / "settings.json")], settings)
+    assert not leftovers.is_program([*exporter, "/elsewhere/settings.json"], settings)
+    assert not leftovers.is_program(["nano", str(settings.state / "settings.json")], settings)
 
 
 def test_a_stopped_worker_of_ours_is_ended_and_a_strangers_lives(tmp_path: Path) -> None:

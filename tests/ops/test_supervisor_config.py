@@ -23,6 +23,15 @@ def test_the_jvm_is_watched_as_the_facts_ask() -> None:
     assert program["autorestart"] == "true"
 
 
+def test_the_exporter_ends_cleanly_and_comes_back() -> None:
+    """A program of its own with the settings that are in force, restarted whenever it ends."""
+    parser = configparser.RawConfigParser()
+    parser.read_string(supervisord_conf(Settings()))
+    program = parser["program:exporter"]
+    assert program["command"].endswith(f'-m ops.exporter "{Settings().state / "settings.json"}"')
+    assert (program["stopsignal"], program["autorestart"]) == ("TERM", "true")
+
+
 def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
     """The second write of the same configuration reports no change; another setting does."""
     settings = Settings(var=tmp_path)
