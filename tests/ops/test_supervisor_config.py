@@ -28,7 +28,7 @@ def test_the_exporter_ends_cleanly_and_comes_back() -> None:
     parser = configparser.RawConfigParser()
     parser.read_string(supervisord_conf(Settings()))
     program = parser["program:exporter"]
-    assert program["command"].endswith(f'-m ops.exporter "{Settings().state / "settings.json"}"')
+    assert program["command"].endswith(f'"-m" "ops.exporter" "{Settings().state / "settings.json"}"')
     assert (program["stopsignal"], program["autorestart"]) == ("TERM", "true")
 
 
