@@ -48,7 +48,6 @@ def torchserve(settings: Settings) -> Program:
             # a wrong address shows after some 4 s, when the JVM ends: younger it does not count as started
             "startsecs": 8,
             "startretries": 5,
-            "stopsignal": "TERM",
             "stopwaitsecs": settings.stop_timeout_s,
         },
     )

@@ -41,6 +41,7 @@ def section(program: Program, settings: Settings) -> str:
         "directory": checked(settings.run),
         "autostart": "true",
         "autorestart": "true",
+        "stopsignal": "TERM",
         **program.options,
         "killasgroup": "true",
         "redirect_stderr": "true",
