@@ -4,14 +4,13 @@ import os
 import re
 import signal
 import time
-from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from ops.exporter.buckets import REQUEST_SECONDS
+from ops.exporter.buckets import FACTOR
 from ops.grafana.boards import BOARDS
 from ops.grafana.preview import Range, draw
 from ops.prometheus.alerts import ALERTS
@@ -67,7 +66,7 @@ def firing_now(prometheus: Server) -> set[str]:
 
 
 def test_counts_and_quantiles_are_what_clients_see(stack: Stack, prometheus: Server) -> None:
-    """Under load: requests exact by model and status, and each quantile in the client's bucket or beside it."""
+    """Under load: requests exact by model and status, and each quantile within the width of a bucket, 10 %."""
     stack.full_strength()
     before = after_two_scrapes()
     port = stack.settings.inference_port
@@ -91,10 +90,7 @@ def test_counts_and_quantiles_are_what_clients_see(stack: Stack, prometheus: Ser
         shown = prometheus.value(f"histogram_quantile({share}, {ours} - {ours} offset {ago})", at)
         client = seen.quantile(share)
         print(f"p{share * 100:.0f}: client {client * 1000:.1f} ms, Prometheus {shown * 1000:.1f} ms")
-        place = bisect_left(REQUEST_SECONDS, client)
-        low, high = REQUEST_SECONDS[place - 1], REQUEST_SECONDS[place]
-        width = high - low
-        assert low - width <= shown <= high + width
+        assert client / FACTOR <= shown <= client * FACTOR
 
 
 def test_every_expression_shows_something(stack: Stack, prometheus: Server, tmp_path: Path) -> None:
