@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 MODEL ?=
 BIN := .venv/bin
 
-.PHONY: bench bench-peers gpu-check-cpu up down status env dev repair test lint types lock lock-check docs
+.PHONY: bench bench-peers gpu-check-cpu up down status env dev repair test lint types lock lock-check docs rules sight
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -48,6 +48,13 @@ types: dev
 
 docs: dev ## write the reference pages under docs/
 	@$(BIN)/python -m ops.reference
+
+rules: dev ## write Prometheus' rules and Grafana's dashboards from ops/prometheus/ and ops/grafana/
+	@$(BIN)/python -m ops.prometheus.rules
+	@$(BIN)/python -m ops.grafana.dashboards
+
+sight: dev ## what metrics, alerts and dashboards show while things break: some minutes, and the pictures in docs/img/
+	@$(BIN)/pytest -m sight -rP
 
 lock: dev ## make uv.lock and env/locks/ from pyproject.toml and env/pins.toml
 	@$(BIN)/python -m env.lock

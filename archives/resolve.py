@@ -121,8 +121,8 @@ def _try(
     script, result = Path(__file__).with_name("trial.py"), folder / "result.json"
     command = [sys.executable, "-I", "-B", str(script), str(folder / "job.json"), str(result)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    # TMPDIR too: what torch loads for the conversion leaves a folder there.
-    environment |= {"HOME": str(folder), "TMPDIR": str(folder), "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
+    # TMPDIR too: torch leaves a folder of its compiler there.
+    environment |= dict.fromkeys(("HOME", "HF_HOME", "TMPDIR"), str(folder)) | {"HF_HUB_OFFLINE": "1"}
     try:
         ran = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", timeout=timeout_s,

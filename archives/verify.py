@@ -26,7 +26,7 @@ from archives.store import digest_path, disk_errors, verification_path, write_wh
 CHUNK = 4 << 20
 _TEMPORARY = "embedkit-verify-"
 # What a worker needs of the environment: nothing that could put other code into it.
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ def _probe(archive: Path, unpacked: Path, model: Path | None, python: str, timeo
     result, home = unpacked.parent / "result.json", unpacked.parent / "home"
     home.mkdir()
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment |= {"HOME": str(home), "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment |= dict.fromkeys(("HOME", "HF_HOME", "TMPDIR"), str(home))
+    environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     script = Path(__file__).with_name("probe.py")
     command = [python, "-I", "-B", str(script), str(unpacked), str(result), *([str(model)] if model else [])]
     try:

@@ -93,17 +93,13 @@ def _next_commands(settings: Settings, model: str) -> list[str]:
     return commands if on_path else [commands[0], f"source {sys.prefix}/bin/activate", *commands[1:]]
 
 
-# Program → the ports that are worth knowing.
-_LISTENERS = {"torchserve": ("inference", "management", "metrics"), "exporter": ("exporter",)}
-
-
 def _print_up(settings: Settings, probes: Any) -> None:
     from ops.supervisor.control import Supervisor
 
     programs = {one.name: one for one in Supervisor(settings).programs()}
     shown = table("what", "state", "port", "log")
     for name, program in programs.items():
-        ports = ", ".join(f"{listener} {settings.ports[listener]}" for listener in _LISTENERS.get(name, ()))
+        ports = ", ".join(f"{listener} {port}" for listener, port in settings.ports_of(name).items())
         state = f"runs, pid {program.pid}" if program.alive else program.state
         shown.add_row(name, state, ports, program.log)
     for name, found in probes.items():

@@ -23,12 +23,12 @@ def kit_runs(settings: Settings) -> bool:
 def new_ports(settings: Settings) -> dict[str, int]:
     """The ports that have to be free: all of them, or, where the kit runs, those it does not listen on yet."""
     if not kit_runs(settings):
-        return settings.ports
+        return settings.needed_ports
     try:
         held = in_force(settings).ports
     except OpsError:
         return {}
-    return {name: port for name, port in settings.ports.items() if port not in held.values()}
+    return {name: port for name, port in settings.needed_ports.items() if port not in held.values()}
 
 
 def preflight(settings: Settings) -> None:
@@ -82,7 +82,7 @@ def examine(
     yield checks.jdk(os.environ)
     yield checks.torch_build(hardware, checks.probe_torch())
     yield checks.host(settings.host)
-    yield checks.ports(settings.ports, "127.0.0.1", ours=running)
+    yield checks.ports(settings.needed_ports, "127.0.0.1", ours=running)
     yield checks.disk((settings.var, settings.store))
     yield checks.memory(hardware.memory_bytes)
     yield checks.open_files()

@@ -5,9 +5,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ops.errors import OpsError
 
@@ -16,7 +16,20 @@ PREFIX = "EMBEDKIT_"
 # Set by the launcher for the workers, not by people: handlers/telemetry.py and handlers/canary.py read them.
 INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN"})
 
+# Whom a changed setting concerns: the others go on as they are.
+OBSERVERS_OWN = frozenset(
+    {
+        *("prometheus_port", "alertmanager_port", "grafana_port", "prometheus", "alertmanager", "grafana"),
+        *("scrape_interval_s", "metrics_days", "alert_webhook"),
+    }
+)
+EXPORTERS_OWN = frozenset({"exporter_port", "canary_interval_s"})
+
 Port = Annotated[int, Field(ge=1, le=65535)]
+# Programs that watch the service and are not the kit's own: `auto` runs one where it is installed and its port is free.
+OBSERVERS = ("prometheus", "alertmanager", "grafana")
+Run = Literal["auto", "on", "off"]
+RUN = "`auto`: where it is installed and its port is free; `on`: or `embedkit up` refuses; `off`: never"
 LocalPath = Annotated[Path, AfterValidator(lambda path: (ROOT / path).resolve())]
 
 
@@ -38,6 +51,9 @@ class Settings(BaseModel):
     grpc_inference_port: Port = Field(7070, description="opened by TorchServe on loopback, not used by the kit")
     grpc_management_port: Port = Field(7071, description="opened by TorchServe on loopback, not used by the kit")
     exporter_port: Port = Field(9108, description="the kit's metrics for Prometheus, always on loopback")
+    prometheus_port: Port = Field(9090, description="Prometheus, on loopback")
+    alertmanager_port: Port = Field(9093, description="Alertmanager, on loopback")
+    grafana_port: Port = Field(3000, description="Grafana, on loopback")
     default_model: str = Field("minilm", description="the model that `embedkit up` without a name serves")
     models_file: LocalPath = Field(Path("archives/models.toml"), description="what can be served")
     store: LocalPath = Field(Path("archives/store"), description="snapshots and archives")
@@ -50,6 +66,20 @@ class Settings(BaseModel):
     )
     stop_timeout_s: int = Field(30, ge=1, description="seconds a stopping TorchServe has before it is killed")
 
+    prometheus: Run = Field("auto", description=f"run Prometheus. {RUN}")
+    alertmanager: Run = Field("auto", description="run Alertmanager; values as for `prometheus`")
+    grafana: Run = Field("auto", description="run Grafana; values as for `prometheus`")
+    scrape_interval_s: int = Field(15, ge=1, le=60, description="seconds between two looks of Prometheus")
+    metrics_days: int = Field(30, ge=1, description="days that Prometheus keeps metrics")
+    alert_webhook: str = Field("", description="URL that Alertmanager posts alerts to; empty: its page shows them")
+
+    @field_validator("alert_webhook")
+    @classmethod
+    def is_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("is no URL: it starts with http:// or https://, or is empty")
+        return value
+
     @model_validator(mode="after")
     def ports_differ(self) -> Self:
         ports = self.ports
@@ -61,12 +91,23 @@ class Settings(BaseModel):
 
     @property
     def ports(self) -> dict[str, int]:
-        """Listener name → port."""
+        """Listener name → port, of everything that is not `off`."""
+        listeners = {name.removesuffix("_port"): name for name in type(self).model_fields if name.endswith("_port")}
         return {
-            name.removesuffix("_port"): getattr(self, name)
-            for name in type(self).model_fields
-            if name.endswith("_port")
+            listener: getattr(self, name)
+            for listener, name in listeners.items()
+            if listener not in OBSERVERS or getattr(self, listener) != "off"
         }
+
+    @property
+    def needed_ports(self) -> dict[str, int]:
+        """The ports without which `up` cannot succeed: not those of programs that run only where they can."""
+        return {name: port for name, port in self.ports.items() if getattr(self, name, "on") == "on"}
+
+    def ports_of(self, program: str) -> dict[str, int]:
+        """Listener name → port of one program of supervisord."""
+        names = ("inference", "management", "metrics") if program == "torchserve" else (program,)
+        return {name: port for name, port in self.ports.items() if name in names}
 
     # Where things lie below var/.
     @property
@@ -102,6 +143,10 @@ class Settings(BaseModel):
     def inference_url(self, path: str = "") -> str:
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{self.inference_port}{path}"
+
+    def local_url(self, listener: str) -> str:
+        """Where a listener that is always on loopback can be met: `exporter`, `prometheus`, …"""
+        return f"http://127.0.0.1:{getattr(self, f'{listener}_port')}"
 
     def metrics_url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self.metrics_port}{path}"

@@ -1,5 +1,6 @@
 """`embedkit up`: from names to models that answer, changing nothing that is right already."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -10,8 +11,10 @@ import orjson
 from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.progress import Progress
 from archives.store import write_whole
+from env.checks import port_is_free
 from env.hardware import Hardware, detect
 from env.jdk import find_jdk
+from ops import observers
 from ops.desired import Served, applied_file, desired_file, read_models, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive
@@ -20,11 +23,11 @@ from ops.prepare import Prepared, misfits, prepare
 from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
-from ops.settings import Settings
+from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, Settings
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
 from ops.torchserve import leftovers
-from ops.torchserve.launcher import settings_file
+from ops.torchserve.launcher import in_force, settings_file
 from ops.torchserve.management import Management, ManagementError
 
 # On top of a model's own start-up time: JVM, supervisord, the other models' loads.
@@ -58,14 +61,31 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
     return {name: find(catalogue, name) for name in chosen}
 
 
-def _write_configuration(settings: Settings) -> tuple[bool, bool]:
-    """Leave settings and supervisord.conf for the launcher; returns which of them changed."""
-    content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+def _write_settings(settings: Settings) -> set[str]:
+    """Leave the settings for the programs that read them; returns the names of those that have changed."""
+    values = settings.model_dump(mode="json")
     file = settings_file(settings)
-    settings_changed = not file.exists() or file.read_bytes() != content
-    if settings_changed:
-        write_whole(file, content)
-    return settings_changed, supervisor_config.install_in_environment(settings)
+    try:
+        before = orjson.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        before = {}
+    if before != values:
+        write_whole(file, orjson.dumps(values, option=orjson.OPT_INDENT_2))
+    return {name for name, value in values.items() if name not in before or before[name] != value}
+
+
+def _observers(settings: Settings, supervisor: Supervisor, progress: Progress) -> observers.Plan:
+    """What of Prometheus, Alertmanager and Grafana runs; says why something does not."""
+    ours: dict[str, int] = {}
+    held = settings.ports
+    if supervisor.running():
+        with contextlib.suppress(OpsError):  # what it says to do is being done: the file is written anew
+            held = in_force(settings).ports
+        ours = {one.name: held[one.name] for one in supervisor.programs() if one.alive and one.name in held}
+    planned = observers.plan(settings, ours=ours, port_is_free=lambda port: port_is_free("127.0.0.1", port))
+    for note in planned.notes:
+        progress.say(note)
+    return planned
 
 
 def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
@@ -89,26 +109,40 @@ def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: 
 
 
 def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
-    """Bring supervisord and TorchServe to the configuration and the desired state."""
-    settings_changed, conf_changed = _write_configuration(settings)
+    """Bring supervisord and its programs to the configuration and the desired state."""
     supervisor = Supervisor(settings)
-    if not supervisor.running():
+    booting = not supervisor.running()
+    if booting:
         # A server whose supervisord was killed would answer the wait below and then be replaced.
         left = [*leftovers.programs(settings), *leftovers.our_processes(settings)]
         ended = leftovers.end(left, grace_s=5)
         if ended:
-            progress.say(f"ended a server without a supervisor: pids {', '.join(map(str, ended))}")
+            progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
+    watching = _observers(settings, supervisor, progress)
+    changed = _write_settings(settings) - OBSERVERS_OWN
+    conf_changed = supervisor_config.install_in_environment(settings, watching.programs)
+    rewritten = observers.write_files(watching.files)
+    if booting:
         jdk = find_jdk(os.environ)
         progress.say(f"starting supervisord; Java {jdk.version} from {jdk.origin}{f': {jdk.note}' if jdk.note else ''}")
         supervisor.boot()
         return
-    if settings_changed:
-        progress.say("settings have changed: restarting every program")
-        for program in supervisor.programs():
-            supervisor.stop(program.name)
+    started: set[str] = set()
     if conf_changed:
         progress.say("supervisord takes its changed configuration")
-        supervisor.reread()
+        started = supervisor.reread()
+    if changed and "exporter" not in started:
+        progress.say("settings have changed: restarting the exporter")
+        supervisor.stop("exporter")
+    if changed - EXPORTERS_OWN and "torchserve" not in started:
+        progress.say("settings have changed: restarting TorchServe")
+        supervisor.stop("torchserve")
+    for name in sorted(rewritten - started):
+        progress.say(f"{name} takes its changed configuration")
+        if name in observers.RELOADS:
+            supervisor.reload(name)
+        else:
+            supervisor.stop(name)
     if supervisor.program("torchserve").alive:
         _load_changed(settings, desired, startup_s, progress)
     for program in supervisor.programs():

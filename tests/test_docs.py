@@ -15,7 +15,13 @@ from ops.settings import PREFIX, ROOT, Settings
 READMES = ("README.md", "README.zh.md")
 PAGES = sorted(
     str(path.relative_to(ROOT))
-    for path in (*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"))
+    for path in (
+        *ROOT.glob("README*.md"),
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("ops/runbooks/*.md"),
+    )
 )
 
 # Made at run time or by a user: not in a clean checkout.

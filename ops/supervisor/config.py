@@ -1,11 +1,13 @@
 """Render supervisord.conf, and put it where `supervisorctl` finds it without flags: <environment>/etc."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from archives.store import write_whole
 from ops.errors import OpsError
 from ops.settings import ROOT, Settings, load_settings
+from ops.supervisor.programs import Program, checked, section
 
 # sun_path of a unix socket holds 108 bytes with its final NUL; TorchServe's workers add /.ts.sock.9000 to TEMP.
 SOCKET_PATH_LIMIT = 107
@@ -23,20 +25,6 @@ def pid_file(settings: Settings) -> Path:
     return settings.run / "supervisord.pid"
 
 
-def checked(value: object) -> str:
-    """A value for supervisord's configuration, where % starts an expansion and ; a comment: as it is, or refused.
-
-    Raises:
-        OpsError: supervisord has no way to write this value.
-    """
-    text = str(value)
-    if any(char in text for char in ';"%\n'):
-        raise OpsError(
-            f"{text!r}: supervisord cannot take a path with ; % or quotes: move the checkout or set EMBEDKIT_VAR"
-        )
-    return text
-
-
 def check_paths(settings: Settings) -> None:
     """Refuse a place whose unix sockets could not be made.
 
@@ -51,17 +39,34 @@ def check_paths(settings: Settings) -> None:
             )
 
 
-def supervisord_conf(settings: Settings) -> str:
+def torchserve(settings: Settings) -> Program:
+    launcher = (sys.executable, "-m", "ops.torchserve.launcher", str(settings.state / "settings.json"))
+    return Program(
+        "torchserve",
+        launcher,
+        {
+            # a wrong address shows after some 4 s, when the JVM ends: younger it does not count as started
+            "startsecs": 8,
+            "startretries": 5,
+            "stopwaitsecs": settings.stop_timeout_s,
+        },
+    )
+
+
+def exporter(settings: Settings) -> Program:
+    command = (sys.executable, "-m", "ops.exporter", str(settings.state / "settings.json"))
+    return Program("exporter", command, {"startsecs": 2, "startretries": 5, "stopwaitsecs": 10})
+
+
+def supervisord_conf(settings: Settings, observers: Iterable[Program] = ()) -> str:
     """supervisord.conf for these settings.
 
     Raises:
         OpsError: a path cannot be written there.
     """
-    run, logs, python = checked(settings.run), checked(settings.logs), checked(sys.executable)
-    socket = checked(socket_file(settings))
-    rotation = f"{settings.log_mb}MB\nstdout_logfile_backups={settings.log_files}"
-    return f"""\
-; Rendered by `embedkit up` from ops/supervisor/config.py: change embedkit.toml, not this.
+    run, logs, socket = checked(settings.run), checked(settings.logs), checked(socket_file(settings))
+    head = f"""\
+; Rendered by `embedkit up` from ops/supervisor/: change embedkit.toml, not this.
 [unix_http_server]
 file={socket}
 chmod=0600
@@ -84,45 +89,20 @@ serverurl=unix://{socket}
 ; Says `make up` where supervisorctl alone would speak of a missing socket.
 [ctlplugin:embedkit]
 supervisor.ctl_factory=ops.supervisor.hint:make_hint
-
-[program:torchserve]
-command="{python}" -m ops.torchserve.launcher "{checked(settings.state / "settings.json")}"
-directory={run}
-autostart=true
-autorestart=true
-; a wrong address shows after some 4 s, when the JVM ends: younger it does not count as started
-startsecs=8
-startretries=5
-stopsignal=TERM
-stopwaitsecs={settings.stop_timeout_s}
-killasgroup=true
-redirect_stderr=true
-stdout_logfile={logs}/torchserve.log
-stdout_logfile_maxbytes={rotation}
-
-[program:exporter]
-command="{python}" -m ops.exporter "{checked(settings.state / "settings.json")}"
-directory={run}
-autostart=true
-autorestart=true
-startsecs=2
-startretries=5
-stopsignal=TERM
-stopwaitsecs=10
-redirect_stderr=true
-stdout_logfile={logs}/exporter.log
-stdout_logfile_maxbytes={rotation}
 """
+    return head + "".join(
+        section(program, settings) for program in (torchserve(settings), exporter(settings), *observers)
+    )
 
 
-def install(settings: Settings) -> bool:
+def install(settings: Settings, observers: Iterable[Program] = ()) -> bool:
     """Write the configuration; returns whether it changed.
 
     Raises:
-        OpsError: see check_paths and checked.
+        OpsError: see check_paths and programs.checked.
     """
     check_paths(settings)
-    wanted = supervisord_conf(settings).encode()
+    wanted = supervisord_conf(settings, observers).encode()
     file = config_file(settings)
     if file.exists() and file.read_bytes() == wanted:
         return False
@@ -155,13 +135,13 @@ def owns_environment(settings: Settings) -> bool:
     return settings.var == ROOT / "var"
 
 
-def install_in_environment(settings: Settings) -> bool:
+def install_in_environment(settings: Settings, observers: Iterable[Program] = ()) -> bool:
     """Write the configuration and let supervisorctl find it; returns whether it changed.
 
     Raises:
         OpsError: see install and link_for_supervisorctl.
     """
-    changed = install(settings)
+    changed = install(settings, observers)
     if owns_environment(settings):
         link_for_supervisorctl(settings, Path(sys.prefix))
     return changed

@@ -171,14 +171,26 @@ class Supervisor:
             if fault.faultCode != Faults.NOT_RUNNING:
                 raise
 
-    def reread(self) -> None:
-        """Take a changed configuration: programs that changed are stopped, replaced and started again."""
+    def reread(self) -> set[str]:
+        """Take a changed configuration: programs that changed are stopped, replaced and started again.
+
+        Returns the programs that were started.
+        """
         added, changed, removed = self._rpc.reloadConfig()[0]
         for name in (*changed, *removed):
             self._rpc.stopProcessGroup(name)
             self._rpc.removeProcessGroup(name)
         for name in (*added, *changed):
             self._rpc.addProcessGroup(name)
+        return {*added, *changed}
+
+    def reload(self, name: str) -> None:
+        """Have a running program read its configuration again (SIGHUP); one that does not run will read it anyway."""
+        try:
+            self._rpc.signalProcess(name, "HUP")
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != Faults.NOT_RUNNING:
+                raise
 
     def shut_down(self, timeout_s: float) -> None:
         """Stop every program and supervisord itself; returns when it is gone.

@@ -86,6 +86,7 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
     telemetry, mark = str(settings.telemetry), mark_of(settings)
     return kept | {
         "TEMP": str(settings.temp),
+        "TMPDIR": str(settings.temp),  # torch leaves a folder of its compiler there
         "LOG_LOCATION": str(settings.logs),
         "METRICS_LOCATION": str(settings.logs),
         "EMBEDKIT_TELEMETRY_DIR": telemetry,

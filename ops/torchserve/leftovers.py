@@ -28,8 +28,10 @@ def is_worker(cmdline: list[str], settings: Settings) -> bool:
 
 
 def is_program(cmdline: list[str], settings: Settings) -> bool:
-    """Whether this is another program of this kit under supervisord: one that was started with our settings file."""
-    return "-m" in cmdline and str(settings.state / "settings.json") in cmdline
+    """Whether this is another program of ours under supervisord: one with our settings file, or --config=<of ours>."""
+    if "-m" in cmdline and str(settings.state / "settings.json") in cmdline:
+        return True
+    return any(word.partition("=")[2].startswith(f"{settings.etc}/") for word in cmdline)
 
 
 def programs(settings: Settings) -> list[psutil.Process]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import orjson
@@ -23,6 +23,8 @@ from ops.torchserve import leftovers
 
 BIN = Path(sys.executable).parent
 TEXT = "How are vectors made?"
+# Prometheus and its like are slow to start and none of most tests' business.
+OBSERVERS_OFF: Final[dict[str, Literal["off"]]] = {"prometheus": "off", "alertmanager": "off", "grafana": "off"}
 
 
 def free_ports(count: int) -> list[int]:
@@ -44,13 +46,16 @@ class Stack:
     environ: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        names = ("inference", "management", "metrics", "grpc_inference", "grpc_management", "exporter")
+        grpc = ("grpc_inference", "grpc_management")
+        names = ("inference", "management", "metrics", *grpc, "exporter", "prometheus", "alertmanager", "grafana")
         ports = {f"{name}_port": port for name, port in zip(names, free_ports(len(names)), strict=True)}
         self.settings = Settings(
             var=self.folder / "var",
             store=self.folder / "store",
             models_file=self.folder / "models.toml",
             jvm_heap_mb=512,
+            canary_interval_s=2,
+            **OBSERVERS_OFF,
             **ports,
         )
         temp = self.folder / "t"
@@ -64,6 +69,8 @@ class Stack:
             "EMBEDKIT_STORE": str(self.settings.store),
             "EMBEDKIT_MODELS_FILE": str(self.settings.models_file),
             "EMBEDKIT_JVM_HEAP_MB": "512",
+            "EMBEDKIT_CANARY_INTERVAL_S": "2",
+            **{f"EMBEDKIT_{name.upper()}": value for name, value in OBSERVERS_OFF.items()},
             "TMPDIR": str(temp),
             "JAVA_HOME": str(java.parent.parent),
             "PATH": f"{self.folder / 'bin'}:{BIN}:{os.environ['PATH']}",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.settings import ROOT, Settings, SettingsError, load_settings
+from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, ROOT, Settings, SettingsError, load_settings
 
 NO_FILE = Path("/nonexistent/embedkit.toml")
 
@@ -63,3 +63,31 @@ def test_what_the_launcher_sets_is_no_setting() -> None:
 def test_urls_can_be_connected_to(host: str, url: str) -> None:
     """An address to bind becomes one to connect to."""
     assert Settings(host=host).inference_url("/x") == url
+
+
+def test_what_is_off_has_no_port_and_what_is_auto_needs_none() -> None:
+    """An observer's port is a listener's unless it is `off`, and keeps `up` from starting only if it is `on`."""
+    settings = Settings(prometheus="on", alertmanager="off")
+    assert {"prometheus", "grafana"} <= set(settings.ports)
+    assert "alertmanager" not in settings.ports
+    assert set(settings.ports) - set(settings.needed_ports) == {"grafana"}
+    assert settings.ports_of("prometheus") == {"prometheus": 9090}
+    assert set(settings.ports_of("torchserve")) == {"inference", "management", "metrics"}
+
+
+def test_restarts_are_spared_for_settings_that_exist() -> None:
+    """The settings whose change leaves TorchServe running are settings."""
+    assert set(Settings.model_fields) >= OBSERVERS_OWN | EXPORTERS_OWN
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"EMBEDKIT_PROMETHEUS": "yes"}, r"EMBEDKIT_PROMETHEUS='yes': .*'auto', 'on' or 'off'"),
+        ({"EMBEDKIT_ALERT_WEBHOOK": "127.0.0.1:9999"}, r"EMBEDKIT_ALERT_WEBHOOK='127.0.0.1:9999': is no URL"),
+    ],
+)
+def test_bad_choices_are_named(environ: dict[str, str], said: str) -> None:
+    """What an observer may be set to is told, and so is a webhook that is no URL."""
+    with pytest.raises(SettingsError, match=said):
+        load_settings(environ=environ, file=NO_FILE)

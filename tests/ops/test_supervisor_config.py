@@ -10,7 +10,8 @@ import pytest
 
 from ops.errors import OpsError
 from ops.settings import Settings
-from ops.supervisor.config import check_paths, checked, install, link_for_supervisorctl, supervisord_conf
+from ops.supervisor.config import check_paths, install, link_for_supervisorctl, supervisord_conf
+from ops.supervisor.programs import checked
 
 
 def test_the_jvm_is_watched_as_the_facts_ask() -> None:
@@ -27,7 +28,7 @@ def test_the_exporter_ends_cleanly_and_comes_back() -> None:
     parser = configparser.RawConfigParser()
     parser.read_string(supervisord_conf(Settings()))
     program = parser["program:exporter"]
-    assert program["command"].endswith(f'-m ops.exporter "{Settings().state / "settings.json"}"')
+    assert program["command"].endswith(f'"-m" "ops.exporter" "{Settings().state / "settings.json"}"')
     assert (program["stopsignal"], program["autorestart"]) == ("TERM", "true")
 
 

@@ -1,0 +1,129 @@
+"""Prometheus, Alertmanager and Grafana: which of them `embedkit up` runs, and with what files.
+
+They are not part of the environment: each is run where it is installed, unless a setting says otherwise.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archives.store import write_whole
+from ops.errors import OpsError
+from ops.grafana.provisioning import grafana_command, grafana_files
+from ops.prometheus.config import (
+    alertmanager_command,
+    alertmanager_files,
+    prometheus_command,
+    prometheus_files,
+)
+from ops.settings import OBSERVERS, Settings
+from ops.supervisor.programs import Program
+
+# Debian calls Alertmanager prometheus-alertmanager; Grafana's older releases have a binary a command.
+BINARIES = {
+    "prometheus": ("prometheus",),
+    "alertmanager": ("alertmanager", "prometheus-alertmanager"),
+    "grafana": ("grafana", "grafana-server"),
+}
+# Prometheus and Alertmanager take a changed configuration without losing a sample.
+RELOADS = frozenset({"prometheus", "alertmanager"})
+_COMMANDS: dict[str, Callable[[str, Settings], tuple[str, ...]]] = {
+    "prometheus": prometheus_command,
+    "alertmanager": alertmanager_command,
+    "grafana": grafana_command,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What runs, and why something that was not switched off does not."""
+
+    programs: tuple[Program, ...] = ()
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
+
+
+def find_binary(name: str) -> str | None:
+    """The program's path in this PATH."""
+    return next((found for binary in BINARIES[name] if (found := shutil.which(binary))), None)
+
+
+def _command(settings: Settings, name: str, binary: str | None, *, port_taken: bool) -> tuple[str, ...]:
+    """The observer's command line; empty where it is not installed and need not be.
+
+    Raises:
+        OpsError: why it cannot run here, with the way out.
+    """
+    variable = f"EMBEDKIT_{name.upper()}"
+    if binary is None:
+        if getattr(settings, name) == "auto":
+            return ()
+        raise OpsError(f"{name}: {' or '.join(BINARIES[name])} is not installed: install it, or set {variable}=off")
+    if port_taken:
+        port = getattr(settings, f"{name}_port")
+        raise OpsError(
+            f"{name}: port {port} is in use by another program: set {variable}_PORT to another, "
+            f"or {variable}=off and use your own (docs/observability.md)"
+        )
+    return _COMMANDS[name](binary, settings)
+
+
+def plan(
+    settings: Settings,
+    *,
+    ours: Mapping[str, int],
+    port_is_free: Callable[[int], bool],
+    binary_of: Callable[[str], str | None] = find_binary,
+) -> Plan:
+    """Decide what to run.
+
+    Args:
+        settings: what is wanted.
+        ours: what our supervisord runs now, each with its port, which it has taken itself.
+        port_is_free: whether nobody listens on a port.
+        binary_of: an observer's program, None where it is not installed.
+
+    Raises:
+        OpsError: one is `on` and cannot run here.
+    """
+    commands: dict[str, tuple[str, ...]] = {}
+    notes = []
+    for name in OBSERVERS:
+        wanted = getattr(settings, name)
+        if wanted == "off":
+            continue
+        try:
+            port = getattr(settings, f"{name}_port")
+            taken = ours.get(name) != port and not port_is_free(port)
+            command = _command(settings, name, binary_of(name), port_taken=taken)
+        except OpsError as error:
+            if wanted == "on":
+                raise
+            notes.append(f"not started: {error}")
+            continue
+        if command:
+            commands[name] = command
+    files: dict[str, Mapping[Path, str]] = {}
+    if "prometheus" in commands:
+        files["prometheus"] = prometheus_files(settings, alerting="alertmanager" in commands)
+    if "alertmanager" in commands:
+        files["alertmanager"] = alertmanager_files(settings)
+    if "grafana" in commands:
+        files["grafana"] = grafana_files(settings)
+    options = {"startsecs": 3, "stopwaitsecs": 20}
+    programs = tuple(Program(name, command, options) for name, command in commands.items())
+    return Plan(programs, tuple(notes), files)
+
+
+def write_files(files: Mapping[str, Mapping[Path, str]]) -> set[str]:
+    """Write what differs; returns the observers whose files have changed."""
+    changed = set()
+    for name, contents in files.items():
+        for path, text in contents.items():
+            content = text.encode()
+            if not path.exists() or path.read_bytes() != content:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, content)
+                changed.add(name)
+    return changed

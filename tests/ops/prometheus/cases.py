@@ -1,0 +1,235 @@
+"""For each alert the series under which it fires, with what it then says, and those under which it keeps silent."""
+
+from dataclasses import dataclass, field
+
+JOB = 'instance="host:9108", job="embedkit"'
+MINILM = f'{JOB}, model="minilm"'
+STARTS = "torchserve_worker_start_time_seconds"
+TORCHSERVE_START = f'supervisor_process_start_time_seconds{{{JOB}, name="torchserve"}}'
+GPU = f'{JOB}, uuid="GPU-1"'
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series in promtool's notation, a sample a minute; at `at` the alert fires with these labels and this summary."""
+
+    alert: str
+    severity: str
+    fires: dict[str, str]
+    silent: dict[str, str]
+    summary: str
+    labels: dict[str, str] = field(default_factory=lambda: {"model": "minilm"})
+    at: str = "20m"
+
+
+CASES = (
+    Case(
+        "CanaryFailing",
+        "critical",
+        {f"canary_success{{{MINILM}}}": "1x9 0x20"},
+        {f"canary_success{{{MINILM}}}": "1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0"},
+        "minilm on host:9108: no known text has come back as the right vector for 2 minutes (canary_success 0)",
+    ),
+    Case(
+        "CanaryDrifting",
+        "critical",
+        {f"canary_cosine{{{MINILM}}}": "0.99999x4 0.9991x30"},
+        {f"canary_cosine{{{MINILM}}}": "0.99999x30"},
+        "minilm on host:9108: the known text's vector has left its reference, cosine 0.9991",
+    ),
+    Case(
+        "TorchServeDown",
+        "critical",
+        {f"torchserve_up{{{JOB}}}": "1x9 0x20"},
+        {f"torchserve_up{{{JOB}}}": "1x18 0 1x9"},
+        "TorchServe on host:9108 does not answer on its management port (torchserve_up 0)",
+        labels={},
+    ),
+    Case(
+        "NoReadyWorker",
+        "critical",
+        {
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "2x9 0x20",
+            f'torchserve_workers{{{MINILM}, version="1.0", state="LOADING"}}': "0x9 2x20",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+        },
+        {
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "1x30",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+        },
+        "minilm on host:9108: 0 workers are ready, every request is refused",
+    ),
+    Case(
+        "WorkerCrashLoop",
+        "critical",
+        {
+            f'{STARTS}{{{MINILM}, pid="1"}}': "1x30",
+            f'{STARTS}{{{MINILM}, pid="2"}}': "_x6 400x1 stale",
+            f'{STARTS}{{{MINILM}, pid="3"}}': "_x8 500x1 stale",
+            f'{STARTS}{{{MINILM}, pid="4"}}': "_x10 600x1 stale",
+            f'{STARTS}{{{MINILM}, pid="5"}}': "_x12 700x20",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+            TORCHSERVE_START: "1x30",
+        },
+        {  # all workers replaced, as by `embedkit up` with a new archive
+            f'{STARTS}{{{MINILM}, pid="1"}}': "1x10",
+            f'{STARTS}{{{MINILM}, pid="2"}}': "1x10",
+            f'{STARTS}{{{MINILM}, pid="3"}}': "1x10",
+            f'{STARTS}{{{MINILM}, pid="4"}}': "_x12 700x20",
+            f'{STARTS}{{{MINILM}, pid="5"}}': "_x12 700x20",
+            f'{STARTS}{{{MINILM}, pid="6"}}': "_x12 700x20",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "3x30",
+            TORCHSERVE_START: "1x30",
+        },
+        "minilm on host:9108: 3 workers started and ended within 15 minutes",
+    ),
+    Case(  # the server dies twice, and all workers with it: that is ProgramRestarting's business
+        "WorkerCrashLoop",
+        "critical",
+        {f'{STARTS}{{{MINILM}, pid="{pid}"}}': f"_x{4 + 2 * pid} {240 + 120 * pid}x1 stale" for pid in range(1, 6)}
+        | {f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "1x30", TORCHSERVE_START: "1x30"},
+        {
+            **{f'{STARTS}{{{MINILM}, pid="1{number}"}}': "_x6 400x2 stale" for number in range(4)},
+            **{f'{STARTS}{{{MINILM}, pid="2{number}"}}': "_x10 600x2 stale" for number in range(4)},
+            **{f'{STARTS}{{{MINILM}, pid="3{number}"}}': "_x14 800x20" for number in range(4)},
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "4x30",
+            TORCHSERVE_START: "1x4 400x3 600x3 800x20",
+        },
+        "minilm on host:9108: 5 workers started and ended within 15 minutes",
+    ),
+    Case(
+        "QueueSaturated",
+        "warning",
+        {f"torchserve_queue_length{{{MINILM}}}": "0x9 90x20", f"torchserve_queue_capacity{{{MINILM}}}": "100x30"},
+        {f"torchserve_queue_length{{{MINILM}}}": "0x18 90 0x9", f"torchserve_queue_capacity{{{MINILM}}}": "100x30"},
+        "minilm on host:9108: the queue is 90% full; a full one refuses requests with 503",
+    ),
+    Case(
+        "ProgramRestarting",
+        "warning",
+        {f'supervisor_process_start_time_seconds{{{JOB}, name="torchserve"}}': "1x4 300x4 600x4 900x10"},
+        {f'supervisor_process_start_time_seconds{{{JOB}, name="torchserve"}}': "1x4 300x20"},
+        "torchserve on host:9108 was restarted 3 times in an hour",
+        labels={"name": "torchserve"},
+    ),
+    Case(
+        "ProgramFatal",
+        "critical",
+        {f'supervisor_process_state{{{JOB}, name="torchserve", state="FATAL"}}': "0x9 1x20"},
+        {
+            f'supervisor_process_state{{{JOB}, name="torchserve", state="FATAL"}}': "0x30",
+            f'supervisor_process_state{{{JOB}, name="torchserve", state="STOPPED"}}': "1x30",
+        },
+        "supervisord has given up torchserve on host:9108 (FATAL 1)",
+        labels={"name": "torchserve", "state": "FATAL"},
+    ),
+    Case(
+        "ExporterDown",
+        "critical",
+        {f"up{{{JOB}}}": "1x9 0x20"},
+        {f"up{{{JOB}}}": "1x30"},
+        "Prometheus has no metrics from host:9108 (up 0)",
+        labels={},
+    ),
+    Case(
+        "SourceDown",
+        "warning",
+        {f'embedkit_source_up{{{JOB}, source="management"}}': "1x9 0x20"},
+        {f'embedkit_source_up{{{JOB}, source="management"}}': "1x16 0x2 1x9"},
+        "the exporter on host:9108 gets nothing from management (source_up 0)",
+        labels={"source": "management"},
+    ),
+    Case(
+        "GpuAbsent",
+        "critical",
+        {
+            f'embedding_device_expected{{{MINILM}, device="cuda"}}': "1x30",
+            f'embedding_model_info{{{MINILM}, device="cpu", version="1.0"}}': "1x30",
+            f'gpu_info{{{GPU}, index="0"}}': "1x30",
+        },
+        {
+            f'embedding_device_expected{{{MINILM}, device="cuda"}}': "1x30",
+            f'embedding_model_info{{{MINILM}, device="cuda:0", version="1.0"}}': "1x30",
+            f'gpu_info{{{GPU}, index="0"}}': "1x30",
+        },
+        "minilm on host:9108: a GPU was asked for or is there and is not used (device cuda: 1)",
+        labels={"model": "minilm", "device": "cuda"},
+    ),
+    Case(  # the driver is gone and with it every model
+        "GpuAbsent",
+        "critical",
+        {f'embedding_device_expected{{{MINILM}, device="cuda"}}': "1x30"},
+        {f'embedding_device_expected{{{MINILM}, device="cpu"}}': "1x30"},
+        "minilm on host:9108: a GPU was asked for or is there and is not used (device cuda: 1)",
+        labels={"model": "minilm", "device": "cuda"},
+    ),
+    Case(  # nobody asked for the GPU that is there; nor does anybody where there is none
+        "GpuAbsent",
+        "critical",
+        {
+            f'embedding_device_expected{{{MINILM}, device="auto"}}': "1x30",
+            f'embedding_model_info{{{MINILM}, device="cpu", version="1.0"}}': "1x30",
+            f'gpu_info{{{GPU}, index="0"}}': "1x30",
+        },
+        {
+            f'embedding_device_expected{{{MINILM}, device="auto"}}': "1x30",
+            f'embedding_model_info{{{MINILM}, device="cpu", version="1.0"}}': "1x30",
+        },
+        "minilm on host:9108: a GPU was asked for or is there and is not used (device auto: 1)",
+        labels={"model": "minilm", "device": "auto"},
+    ),
+    Case(
+        "GpuIdle",
+        "warning",
+        {
+            f"gpu_utilization_ratio{{{GPU}}}": "0x40",
+            f'embedding_model_info{{{MINILM}, device="cuda:0", version="1.0"}}': "1x40",
+            f'embedding_request_duration_seconds_count{{{MINILM}, code="200"}}': "0+600x40",
+        },
+        {
+            f"gpu_utilization_ratio{{{GPU}}}": "0 0 0 0 0 0.4 0 0 0 0 0 0.4 0 0 0 0 0 0.4 0 0 0 0 0 0.4",
+            f'embedding_model_info{{{MINILM}, device="cuda:0", version="1.0"}}': "1x40",
+            f'embedding_request_duration_seconds_count{{{MINILM}, code="200"}}': "0+600x40",
+        },
+        "no GPU of host:9108 was busier than 0% in 10 minutes, and models on it get requests",
+        labels={},
+    ),
+    Case(
+        "GpuMemoryHigh",
+        "warning",
+        {f"gpu_memory_used_bytes{{{GPU}}}": "97x30", f"gpu_memory_total_bytes{{{GPU}}}": "100x30"},
+        {f"gpu_memory_used_bytes{{{GPU}}}": "80x30", f"gpu_memory_total_bytes{{{GPU}}}": "100x30"},
+        "97% of the memory of GPU GPU-1 on host:9108 is used",
+        labels={"uuid": "GPU-1"},
+    ),
+    Case(
+        "GpuHot",
+        "warning",
+        {f"gpu_temperature_celsius{{{GPU}}}": "60x4 91x30"},
+        {f"gpu_temperature_celsius{{{GPU}}}": "80x30"},
+        "GPU GPU-1 on host:9108 is at 91 °C",
+        labels={"uuid": "GPU-1"},
+    ),
+    Case(
+        "DiskFilling",
+        "warning",
+        {
+            f'host_filesystem_free_bytes{{{JOB}, volume="logs"}}': "5x30",
+            f'host_filesystem_size_bytes{{{JOB}, volume="logs"}}': "100x30",
+        },
+        {
+            f'host_filesystem_free_bytes{{{JOB}, volume="logs"}}': "50x30",
+            f'host_filesystem_size_bytes{{{JOB}, volume="logs"}}': "100x30",
+        },
+        "5% of the disk of logs on host:9108 is free",
+        labels={"volume": "logs"},
+    ),
+    Case(
+        "HostMemoryLow",
+        "warning",
+        {f"host_memory_available_bytes{{{JOB}}}": "2x30", f"host_memory_total_bytes{{{JOB}}}": "100x30"},
+        {f"host_memory_available_bytes{{{JOB}}}": "20x30", f"host_memory_total_bytes{{{JOB}}}": "100x30"},
+        "2% of the memory of host:9108 is available",
+        labels={},
+    ),
+)
