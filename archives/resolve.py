@@ -80,7 +80,7 @@ def resolve(
     with staging(store, spec.name) as folder:
         tried = _try(spec, snapshot, wanted, folder, threads=threads, timeout_s=TRIAL_SECONDS)
         taken = tried[-1]
-        if taken.get("cosine", -1.0) < BARS[taken["dtype"]]:
+        if not taken.get("cosine", -1.0) >= BARS[taken["dtype"]]:
             raise PackError(
                 f"{spec.name}: nothing that models.toml allows gives the model's vectors here: {_figures(tried)}. "
                 "Set `backend` or `dtype` to something else in models.toml"

@@ -13,6 +13,7 @@ It writes what a candidate needs into the folder, and RESULT: {"tried": [{"backe
 
 import importlib
 import json
+import math
 import sys
 import traceback
 import warnings
@@ -120,6 +121,7 @@ class Trial:
             if not torch.cuda.is_bf16_supported(including_emulation=False):
                 raise worker["loading"].LoadError(f"{choice.name} only emulates bfloat16")
         engine = worker["engine"].load_engine(card, self.folder, choice, check=lambda model: None)
+        engine.warm_up()  # refuses what would be refused at every load
         return float(worker["parity"].least_cosine(engine.embed_texts(self.texts), self.expected))
 
     def write_reference(self, bar: float) -> None:
@@ -144,6 +146,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             traceback.print_exc()
             said = str(error).replace(f"{trial.folder}/", "")  # an archive must not depend on where it was made
             tried.append({"backend": backend, "dtype": dtype, "reason": f"{type(error).__name__}: {said}"[:500]})
+            continue
+        if not math.isfinite(cosine):  # float16 overflows; the next candidate may not
+            tried.append({"backend": backend, "dtype": dtype, "reason": "its vectors are not finite"})
             continue
         tried.append({"backend": backend, "dtype": dtype, "cosine": round(cosine, 7)})
         if cosine >= trial.bars[dtype]:

@@ -41,11 +41,12 @@ def plan(lengths: Sequence[int], shapes: Shapes) -> list[Chunk]:
     """Every index of `lengths` (tokens a text) in exactly one chunk, the longest rows first.
 
     Longest first, so that what needs most memory fails first, before time is spent on the rest. Within a
-    chunk the order is by length, equal lengths in the order given: the plan depends on nothing else.
+    chunk the order of rows is by length, equal lengths in the order given: the plan depends on nothing else.
     """
     if len(lengths) == 1:
         (length,) = lengths
-        return [Chunk([[0]], length if shapes.exact else shapes.rounded(length), shapes.rows[0] if shapes.rows else 1)]
+        width = length if shapes.exact else shapes.rounded(length)
+        return [Chunk([[0]], width, shapes.passes(1, width)[0][1])]
     rows = pack(lengths, shapes.shared_row) if shapes.shared_row else [[index] for index in range(len(lengths))]
     filled = [sum(lengths[index] for index in row) for row in rows]
     order = sorted(range(len(rows)), key=lambda row: -filled[row])

@@ -27,6 +27,7 @@ _PROBES = ["a", "  How are vectors made?\t", "教练, 我想打篮球.", "MIXED 
 _WARM_UP = ["How are vectors made?", "教练, 我想打篮球. " * 8]
 # Short texts are what people wait for: the shapes that most batches of them come to are computed before the first.
 _WARM_LENGTHS = range(16, 97, 16)
+_GPU_WARM_LENGTHS = range(4, 65, 4)
 _WARM_TEXTS = range(8, 65, 8)
 
 
@@ -86,7 +87,7 @@ class Engine:
             raise LoadError("the model gives vectors that are not finite; try dtype = 'float32' in models.toml")
         long = (batch[0].ids * self.max_tokens)[: self.max_tokens]
         if self._card.backend == "openvino" or self._on_gpu:  # both prepare something for each new shape
-            for length in _WARM_LENGTHS:
+            for length in _GPU_WARM_LENGTHS if self._on_gpu else _WARM_LENGTHS:
                 self._embedder.embed([long[:length]])
             for count in _WARM_TEXTS:
                 self._embedder.embed([long[:16]] * count)
@@ -126,7 +127,9 @@ def _by_torch(
     check(model)
     from .modeling import TorchEmbedder
 
-    return model, TorchEmbedder(model, device=choice.device, shapes=_shapes(card, choice.device, model))
+    return model, TorchEmbedder(
+        model, device=choice.device, shapes=_shapes(card, choice.device, model, packs=model.can_pack)
+    )
 
 
 def _by_openvino(
@@ -139,17 +142,17 @@ def _by_openvino(
         model,
         dtype=card.dtype,
         threads=card.threads,
-        shapes=_shapes(card, choice.device, model),
+        shapes=lambda packs: _shapes(card, choice.device, model, packs=packs),
     )
 
 
-def _shapes(card: ServingCard, device: str, model: LoadedModel) -> Shapes:
+def _shapes(card: ServingCard, device: str, model: LoadedModel, *, packs: bool) -> Shapes:
     return shapes_for(
         card.backend,
         device,
         token_budget=card.token_budget,
         longest=limit_of(model, card),
-        packs=model.can_pack,
+        packs=packs,
         batch_invariant=card.batch_invariant,
     )
 

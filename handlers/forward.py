@@ -24,6 +24,7 @@ class Pipeline(torch.nn.Module):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         if self._bert_like:
             features: dict[str, Any] = {
+                "input_ids": input_ids,  # modules behind it may read them
                 "token_embeddings": self._tokens(input_ids, attention_mask),
                 "attention_mask": mask,
             }

@@ -11,7 +11,7 @@ import numpy as np
 from .encoding import Vectors
 from .loading import LoadError
 
-_LENGTHS = (3, 5, 8, 9, 14, 16, 23, 31, 40, 57)
+_LENGTHS = (3, 5, 8, 9, 14, 16, 23, 31, 40, 57, 130)
 _COMPOSITIONS = 6
 
 

@@ -87,9 +87,9 @@ class LoadedModel:
         )
 
     @property
-    def first_position(self) -> int:
-        """The position of a text's first token: RoBERTa and its kin count from behind the padding index."""
-        return _first_position(_position_embeddings(self.transformer.auto_model))
+    def padding_position(self) -> int | None:
+        """The position of padding, behind which RoBERTa and its kin count a text's tokens; None: they count from 0."""
+        return _padding_position(_position_embeddings(self.transformer.auto_model))
 
     @property
     def max_tokens(self) -> int | None:
@@ -231,13 +231,14 @@ def _position_embeddings(auto_model: Any) -> Any:
     return getattr(getattr(auto_model, "embeddings", None), "position_embeddings", None)
 
 
-def _first_position(positions: Any) -> int:
+def _padding_position(positions: Any) -> int | None:
     padding = getattr(positions, "padding_idx", None)
-    return 0 if padding is None else int(padding) + 1
+    return None if padding is None else int(padding)
 
 
 def _position_limit(auto_model: Any) -> int | None:
     positions = _position_embeddings(auto_model)
     if positions is None or not hasattr(positions, "num_embeddings"):
         return None
-    return int(positions.num_embeddings) - _first_position(positions)
+    padding = _padding_position(positions)
+    return int(positions.num_embeddings) - (0 if padding is None else padding + 1)

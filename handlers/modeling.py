@@ -49,7 +49,7 @@ class TorchEmbedder:
         return ordered
 
     def _packed(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> torch.Tensor:
-        rows = packed(ids, chunk, self._model.pad_token_id, self._model.first_position, self._model.pooling)
+        rows = packed(ids, chunk, self._model.pad_token_id, self._model.padding_position, self._model.pooling)
         arrays = (rows.input_ids, rows.position_ids, rows.mask, rows.pool)
         vectors: torch.Tensor = self._pipeline(*(self._moved(array) for array in arrays))
         return vectors[rows.seats]

@@ -1,7 +1,7 @@
 """Token ids → vectors by OpenVINO on the CPU, from the model that was converted when the archive was packed."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from .shapes import Shapes
 
 CONVERTED = "openvino/model.xml"
 
-# The inputs of a model that was converted for rows of several texts; otherwise there are ids and a mask.
-PACKED_INPUTS = ("input_ids", "position_ids", "mask", "pool")
+# So many has a model that was converted for rows of several texts: ids, positions, mask, pool. Others: ids and mask.
+PACKED_INPUTS = 4
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -38,13 +38,16 @@ def import_openvino() -> Any:
 
 
 class OpenVinoEmbedder:
-    """Computes L2-normalised float32 vectors with a converted model, in passes of these shapes.
+    """Computes L2-normalised float32 vectors with a converted model, in passes of the shapes for one that can or cannot
+    compute rows of several texts.
 
     `threads` compute; `warm_up` prepares for single short texts. Raises LoadError where OpenVINO or the file is
     not there, or this processor does not compute in `dtype`.
     """
 
-    def __init__(self, path: Path, model: LoadedModel, *, dtype: Dtype, threads: int, shapes: Shapes) -> None:
+    def __init__(
+        self, path: Path, model: LoadedModel, *, dtype: Dtype, threads: int, shapes: Callable[[bool], Shapes]
+    ) -> None:
         if dtype == "bfloat16" and not computes_bfloat16(flags()):
             raise LoadError(
                 "dtype = 'bfloat16' with OpenVINO, and this processor does not multiply bfloat16 (no avx512_bf16, no "
@@ -55,9 +58,9 @@ class OpenVinoEmbedder:
         self._request = compiled.create_infer_request()
         self._tensor = import_openvino().Tensor
         self._model = model
-        self._shapes = shapes
-        # How it was converted: archives/trial.py.
-        self._compute = self._packed if len(compiled.inputs) == len(PACKED_INPUTS) else self._padded
+        packs = len(compiled.inputs) == PACKED_INPUTS  # how it was converted (archives/trial.py) decides
+        self._shapes = shapes(packs)
+        self._compute = self._packed if packs else self._padded
         self.computed_tokens = 0
 
     def embed(self, ids: Sequence[Sequence[int]]) -> Vectors:
@@ -74,7 +77,7 @@ class OpenVinoEmbedder:
         return normalized(vectors)
 
     def _packed(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> Vectors:
-        rows = packed(ids, chunk, self._model.pad_token_id, self._model.first_position, self._model.pooling)
+        rows = packed(ids, chunk, self._model.pad_token_id, self._model.padding_position, self._model.pooling)
         return self._infer(rows.input_ids, rows.position_ids, rows.mask, rows.pool)[rows.seats]
 
     def _padded(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> Vectors:

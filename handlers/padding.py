@@ -20,6 +20,7 @@ def padded(ids: Sequence[Sequence[int]], chunk: Chunk, pad_token_id: int) -> tup
 
     A dummy row repeats the first text: it is computed like any other, and nobody reads it.
     """
+    assert all(len(row) == 1 for row in chunk.rows)
     rows = [ids[index] for index in chunk.indices]
     rows += rows[:1] * (chunk.height - len(rows))
     if all(len(row) == chunk.width for row in rows):
@@ -49,9 +50,12 @@ class PackedRows:
 
 
 def packed(
-    ids: Sequence[Sequence[int]], chunk: Chunk, pad_token_id: int, first_position: int, pooling: str
+    ids: Sequence[Sequence[int]], chunk: Chunk, pad_token_id: int, padding_position: int | None, pooling: str
 ) -> PackedRows:
-    """The arrays of a chunk, for a model that counts positions from `first_position`. Dummy rows are all padding.
+    """The arrays of a chunk. Dummy rows are all padding.
+
+    Positions count from 0, or, as RoBERTa and its kin have it, from behind `padding_position`, which each token with
+    that very id has instead (transformers 4.48.3, create_position_ids_from_input_ids).
 
     `pooling` as sentence-transformers calls it, one of packing.WEIGHTED_SUMS.
     """
@@ -68,9 +72,16 @@ def packed(
 
     shape = (chunk.height, chunk.width)
     input_ids = np.full(shape, pad_token_id, dtype=np.int64)
-    input_ids.reshape(-1)[at] = np.fromiter(chain.from_iterable(texts), dtype=np.int64, count=len(at))
-    position_ids = np.full(shape, first_position, dtype=np.int64)
-    position_ids.reshape(-1)[at] = within + first_position
+    tokens = np.fromiter(chain.from_iterable(texts), dtype=np.int64, count=len(at))
+    input_ids.reshape(-1)[at] = tokens
+    position_ids = np.full(shape, padding_position or 0, dtype=np.int64)
+    if padding_position is None:
+        position_ids.reshape(-1)[at] = within
+    else:
+        counted = tokens != padding_position
+        total = np.cumsum(counted)
+        ahead = np.concatenate(([0], total))[before]
+        position_ids.reshape(-1)[at] = (total - np.repeat(ahead, lengths)) * counted + padding_position
     whose = np.zeros(shape, dtype=np.int16)  # 0: nobody's
     whose.reshape(-1)[at] = np.repeat(place + 1, lengths)
 

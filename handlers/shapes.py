@@ -56,7 +56,7 @@ class Shapes:
             count = -(-texts // most)
             each, more = divmod(texts, count)
             return [(each + (number < more), each + (number < more)) for number in range(count)]
-        allowed = [rows for rows in self.rows if rows <= most] or [self.rows[0]]
+        allowed = [rows for rows in self.rows if rows <= most] or [min(self.rows[0], most)]
         made = []
         while texts:
             above = next((rows for rows in allowed if rows >= texts), None)
@@ -89,7 +89,7 @@ def shapes_for(
     rows.
 
     With `batch_invariant` a text's width depends on its own length alone, and it has its row to itself. The number of
-    rows changes no bit with OpenVINO; torch's libraries choose kernels by them, so there it is fixed.
+    rows changes no bit with OpenVINO; torch's libraries choose kernels by them, so there it is fixed (for each width).
     """
     on_gpu = device.startswith("cuda")
     openvino = backend == "openvino"
@@ -105,12 +105,13 @@ def shapes_for(
         )
     if on_gpu:
         return Shapes(budget=token_budget, pass_cost=_GPU_PASS, longest=longest, step=2, exact=True)
+    budget = min(token_budget, _CPU_BUDGET)
     return Shapes(
-        budget=min(token_budget, _CPU_BUDGET),
+        budget=budget,
         pass_cost=_CPU_PASS[backend],
         longest=longest,
         step=_CPU_STEP,
         exact=False,
         rows=_ROWS if openvino else (),
-        shared_row=min(_SHARED_ROW, longest) if packs else 0,
+        shared_row=min(_SHARED_ROW, longest, budget) if packs else 0,
     )

@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 import orjson
 
 from handlers.card import CARD_NAME
+from ops.allocator import MALLOC
 from ops.errors import OpsError
 
 LOAD_S = 300.0
@@ -96,7 +97,7 @@ class Children:
 class _Child:
     def __init__(self, spec: Mapping[str, Any], threads: int) -> None:
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment = MALLOC | {name: os.environ[name] for name in (*_PASSED_ON, *MALLOC) if name in os.environ}
         environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         # With one thread each, the tokenizers' own threads would fight over the cores; with all, they are wanted.
         environment |= {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false"}

@@ -17,6 +17,7 @@ import orjson
 from archives.store import write_whole
 from env.jdk import JdkError, find_jdk
 from handlers.canary import HEADER, TOKEN_VARIABLE
+from ops.allocator import MALLOC
 from ops.canary import mark_of
 from ops.desired import Served, applied_file, desired_file, read_models, write_models
 from ops.errors import OpsError
@@ -24,9 +25,6 @@ from ops.settings import Settings
 from ops.torchserve import config, leftovers, pidfile
 
 GRACE_S = 5.0
-# Left alone, glibc gives the memory of a forward pass back to the kernel after each and asks for it anew: a tenth of
-# torch's time in float32 (docs/batching.md). 32 MiB is the most it takes for a block of its own.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 
 
 def say(text: str) -> None:
@@ -87,19 +85,23 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
     )
     kept = {key: value for key, value in environ.items() if key not in dropped and not key.startswith("EMBEDKIT_")}
     telemetry, mark = str(settings.telemetry), mark_of(settings)
-    return MALLOC | kept | {
-        "TEMP": str(settings.temp),
-        "TMPDIR": str(settings.temp),  # torch leaves a folder of its compiler there
-        "LOG_LOCATION": str(settings.logs),
-        "METRICS_LOCATION": str(settings.logs),
-        "EMBEDKIT_TELEMETRY_DIR": telemetry,
-        TOKEN_VARIABLE: mark.headers[HEADER] if mark else "",
-        "PROMETHEUS_MULTIPROC_DIR": telemetry,
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONNOUSERSITE": "1",
-        "LC_ALL": "C.UTF-8",  # the JVM reads file names by the locale; in C it finds no path with another letter
-    }
+    return (
+        MALLOC
+        | kept
+        | {
+            "TEMP": str(settings.temp),
+            "TMPDIR": str(settings.temp),  # torch leaves a folder of its compiler there
+            "LOG_LOCATION": str(settings.logs),
+            "METRICS_LOCATION": str(settings.logs),
+            "EMBEDKIT_TELEMETRY_DIR": telemetry,
+            TOKEN_VARIABLE: mark.headers[HEADER] if mark else "",
+            "PROMETHEUS_MULTIPROC_DIR": telemetry,
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONNOUSERSITE": "1",
+            "LC_ALL": "C.UTF-8",  # the JVM reads file names by the locale; in C it finds no path with another letter
+        }
+    )
 
 
 def prepare(settings: Settings) -> list[str]:

@@ -1,5 +1,6 @@
 """Time limits: each stage has its own, and all of them end in time to clean up and to write what there is."""
 
+import asyncio
 import contextlib
 import signal
 import time
@@ -8,9 +9,7 @@ from types import FrameType
 
 
 class OutOfTimeError(KeyboardInterrupt):
-    """A stage's time is up. A KeyboardInterrupt, since asyncio keeps every other exception of a callback to itself, and
-    no `except Exception` on the way is meant.
-    """
+    """A stage's time is up. A KeyboardInterrupt, since no `except Exception` on the way is meant."""
 
 
 class Clock:
@@ -40,13 +39,27 @@ class Clock:
         if given <= 0:
             raise OutOfTimeError("no time was left for it")
 
+        over = OutOfTimeError(f"its {given:.0f} s are over")
+
         def up(number: int, frame: FrameType | None) -> None:
-            raise OutOfTimeError(f"its {given:.0f} s are over")
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                raise over from None
+            # Raised in the middle of the loop's own work, it could leave a task behind that nothing wakes any more.
+            loop.call_soon_threadsafe(_cancel_all, loop)
 
         before = signal.signal(signal.SIGALRM, up)
         signal.setitimer(signal.ITIMER_REAL, given)
         try:
             yield given
+        except asyncio.CancelledError:
+            raise over from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
