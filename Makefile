@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 MODEL ?=
 BIN := .venv/bin
 
-.PHONY: bench bench-peers gpu-check-cpu up down status env dev repair test lint types lock lock-check docs rules sight
+.PHONY: bench bench-peers gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -37,8 +37,11 @@ gpu-check-cpu: env ## the GPU check's script, whole and for real, on the CPU wit
 repair: ## build .venv anew
 	@$(PYTHON) -m env.bootstrap --repair
 
-test: dev ## every test, those on the real TorchServe included
+test: dev ## the tests, those on the real TorchServe included
 	@$(BIN)/pytest
+
+test-slow: dev ## those that take minutes: a whole Prometheus beside the service, and `embedkit tune` for real
+	@$(BIN)/pytest -m slow
 
 lint: dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

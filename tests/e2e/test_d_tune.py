@@ -15,7 +15,7 @@ from ops.settings import Settings
 from ops.torchserve import leftovers
 from tests.e2e.stack import BIN, Stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 # A start that can be beaten.
 SLOW = "\n# how it is served\nworkers = 1  # for now\nthreads = 1\nbatch_size = 4\n"

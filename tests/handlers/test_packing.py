@@ -41,10 +41,11 @@ def loaded(kind: str, pooling: str, *more: Any) -> LoadedModel:
         auto_model: Any = BertModel(BertConfig(**SIZES))
     else:
         auto_model = XLMRobertaModel(XLMRobertaConfig(**SIZES, pad_token_id=1))
+    modes = dict.fromkeys(MODES.values(), False) | {MODES[pooling]: True}
     return LoadedModel(
         transformer=SimpleNamespace(auto_model=auto_model.eval()),
         modules=(
-            Pooling(SIZES["hidden_size"], **(dict.fromkeys(MODES.values(), False) | {MODES[pooling]: True})),
+            Pooling(SIZES["hidden_size"], **modes),
             *more,
         ),
         tokenizer=None,
