@@ -8,6 +8,7 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
+from ops import loopback
 from ops.canary import Mark, mark_of
 from ops.settings import Settings
 
@@ -68,7 +69,7 @@ def probe(  # noqa: PLR0911 - a return an outcome
     mark = mark_of(settings) or Mark("", {})
     url = settings.inference_url(f"/predictions/{model}") + (f"?{mark.query}" if mark.query else "")
     try:
-        answer = requests.post(url, json={"input": reference.text}, headers=mark.headers, timeout=timeout_s)
+        answer = loopback.request("POST", url, json={"input": reference.text}, headers=mark.headers, timeout=timeout_s)
         latency = time.perf_counter() - started
         if answer.status_code != 200:
             return failed("refused", refusal(answer))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import psutil
 import requests
 
+from ops import loopback
 from ops.desired import desired_file, read_models
 from ops.exporter.families import Families
 from ops.exporter.source import SourceError
@@ -38,7 +39,7 @@ class TorchServeMetrics:
 
     def fetch(self, families: Families) -> None:
         try:
-            answer = requests.get(self._url, timeout=TIMEOUT_S)
+            answer = loopback.request("GET", self._url, timeout=TIMEOUT_S)
             answer.raise_for_status()
         except requests.RequestException as error:
             raise SourceError(kind_of(error), f"{self._url}: {type(error).__name__}") from error
