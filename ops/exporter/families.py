@@ -145,7 +145,9 @@ _TABLE: tuple[Family, ...] = (
         "How the program's last run ended; 0 if none has, -1 if a signal ended it.",
     ),
     # The canary.
-    _family("gauge", "canary", "canary_success", "model", "1 if the last canary came back with the right vector."),
+    _family("gauge", "canary", "canary_success", "model",
+        "1 if the last canary came back with the right vector; 0 also for a model that cannot be tried, because its "
+        "archive was not verified here: `embedkit up MODEL` does that."),
     _family(
         "histogram", "canary", "canary_duration_seconds", "model",
         "Time of a canary that came back with the right vector, as a client measures it.",

@@ -99,6 +99,21 @@ ALERTS: tuple[Alert, ...] = (
         f"{MODEL}: {{{{ $value }}}} workers are ready, every request is refused",
     ),
     Alert(
+        "WorkersMissing",
+        "instance_model:torchserve_workers_ready:sum < instance_model:torchserve_workers_wanted:sum",
+        "10m",
+        "warning",
+        f"{MODEL}: fewer workers are ready than wanted, {{{{ $value }}}}",
+    ),
+    Alert(
+        "ModelNotRegistered",
+        "embedding_device_expected unless on (instance, model) torchserve_workers\n"
+        "and on (instance) torchserve_up == 1",
+        "5m",
+        "critical",
+        f"{MODEL}: it should be served and TorchServe does not have it (expected {{{{ $value }}}}, registered 0)",
+    ),
+    Alert(
         "WorkerCrashLoop",
         # all workers end with their server, which is another alert's business
         "instance_model:torchserve_worker_early_ends:count15m\n"

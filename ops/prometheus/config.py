@@ -87,6 +87,11 @@ def alertmanager_files(settings: Settings) -> dict[Path, str]:
                 "equal": same_place,
             },
             {
+                "source_matchers": ["alertname = NoReadyWorker"],
+                "target_matchers": ["alertname = WorkersMissing"],
+                "equal": ["instance", "model"],
+            },
+            {
                 "source_matchers": ["severity = critical"],
                 "target_matchers": ["severity = warning"],
                 "equal": ["alertname", "instance", "model"],

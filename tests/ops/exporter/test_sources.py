@@ -10,10 +10,11 @@ import pynvml
 import pytest
 
 from ops.canary import mark_of
+from ops.desired import Served, desired_file, write_models
 from ops.exporter.families import Families
 from ops.exporter.source import AbsentError, SourceError
 from ops.exporter.sources import torchserve
-from ops.exporter.sources.canary import CanaryCounts
+from ops.exporter.sources.canary import CanaryCounts, CanarySource
 from ops.exporter.sources.host import HostSource
 from ops.exporter.sources.nvml import NvmlSource
 from ops.exporter.sources.supervisor import SupervisorSource, map_programs
@@ -222,6 +223,17 @@ def test_canaries_by_outcome() -> None:
     assert value(families, "canary_cosine", model="m") == 0.3
     assert value(families, "canary_success", model="m") == 0
     assert value(families, "canary_last_success_timestamp_seconds", model="m") == 101
+
+
+def test_a_model_that_cannot_be_tried_is_no_success(tmp_path: Path) -> None:
+    """A served model without a reference has canary_success 0 from the first round on, and the reason is counted."""
+    settings = Settings(var=tmp_path, store=tmp_path)
+    write_models(desired_file(settings), {"m": Served("m", "1.0", "m.mar", "0")})
+    source, families = CanarySource(settings), Families()
+    source.prober.round()
+    source.fetch(families)
+    assert value(families, "canary_success", model="m") == 0
+    assert source.errors["unreadable"] == 1
 
 
 def test_a_try_that_hangs_is_never_doubled() -> None:

@@ -60,6 +60,43 @@ CASES = (
         "minilm on host:9108: 0 workers are ready, every request is refused",
     ),
     Case(
+        "WorkersMissing",
+        "warning",
+        {
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "2x4 1x30",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+        },
+        {  # a killed worker that comes back
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "2x12 1x5 2x20",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+        },
+        "minilm on host:9108: fewer workers are ready than wanted, 1",
+    ),
+    Case(
+        "ModelNotRegistered",
+        "critical",
+        {
+            f'embedding_device_expected{{{MINILM}, device="cpu"}}': "1x30",
+            f'torchserve_workers{{{JOB}, model="other", version="1.0", state="READY"}}': "1x30",
+            f"torchserve_up{{{JOB}}}": "1x30",
+        },
+        {
+            f'embedding_device_expected{{{MINILM}, device="cpu"}}': "1x30",
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "0x30",
+            f"torchserve_up{{{JOB}}}": "1x30",
+        },
+        "minilm on host:9108: it should be served and TorchServe does not have it (expected 1, registered 0)",
+        labels={"model": "minilm", "device": "cpu"},
+    ),
+    Case(  # without TorchServe nothing is registered: that is TorchServeDown's business
+        "ModelNotRegistered",
+        "critical",
+        {f'embedding_device_expected{{{MINILM}, device="auto"}}': "1x30", f"torchserve_up{{{JOB}}}": "1x30"},
+        {f'embedding_device_expected{{{MINILM}, device="auto"}}': "1x30", f"torchserve_up{{{JOB}}}": "0x30"},
+        "minilm on host:9108: it should be served and TorchServe does not have it (expected 1, registered 0)",
+        labels={"model": "minilm", "device": "auto"},
+    ),
+    Case(
         "WorkerCrashLoop",
         "critical",
         {
