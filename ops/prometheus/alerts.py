@@ -94,7 +94,8 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "NoReadyWorker",
         "instance_model:torchserve_workers_ready:sum == 0 and instance_model:torchserve_workers_wanted:sum > 0",
-        "1m",
+        # TorchServe does not tell loading from dead: every start of a large model looks like this for minutes.
+        "5m",
         "critical",
         f"{MODEL}: {{{{ $value }}}} workers are ready, every request is refused",
     ),
