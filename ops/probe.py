@@ -19,10 +19,14 @@ MIN_COSINE = 0.999  # the precision gate that every archive passed; less means a
 
 @dataclass(frozen=True)
 class Reference:
-    """A text and the vector that plain sentence-transformers gave for it when the archive was verified."""
+    """A text and the vector that plain sentence-transformers gave for it when the archive was verified.
+
+    `verified` is the smallest cosine that the archive's own vectors came to then.
+    """
 
     text: str
     vector: tuple[float, ...]
+    verified: float = 1.0
 
 
 @dataclass(frozen=True)

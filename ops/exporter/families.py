@@ -154,7 +154,12 @@ _TABLE: tuple[Family, ...] = (
     ),
     _family(
         "gauge", "canary", "canary_cosine", "model",
-        "Cosine of the last canary's vector to the one kept when the archive was verified.",
+        "Cosine of the last canary's vector to the one kept when the archive was verified; absent if none came back.",
+    ),
+    _family(
+        "gauge", "canary", "canary_reference_cosine", "model",
+        "Smallest cosine of the archive's vectors to plain sentence-transformers in float32 when it was verified: what "
+        "canary_cosine is to be judged by.",
     ),
     _family(
         "counter", "canary", "canary_probes_total", "model outcome",

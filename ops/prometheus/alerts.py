@@ -79,7 +79,8 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "CanaryDrifting",
-        f"max_over_time(canary_cosine[5m]) < {limits.CANARY_COSINE}",
+        f"max_over_time(canary_cosine[5m]) < {limits.CANARY_COSINE}\n"
+        f"or max_over_time(canary_cosine[5m]) < canary_reference_cosine - {limits.CANARY_DROP}",
         "5m",
         "critical",
         f'{MODEL}: the known text\'s vector has left its reference, cosine {{{{ $value | printf "%.4f" }}}}',

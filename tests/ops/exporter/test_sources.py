@@ -215,14 +215,20 @@ def test_canaries_by_outcome() -> None:
     for at, (outcome, cosine) in enumerate(told):
         counts.hear(Tried(Probe("m", 0.02, cosine, "" if outcome == "ok" else "bad", outcome), 100.0 + at))
     families = Families()
-    counts.add_to(families, "m")
+    counts.add_to(families, "m", Reference("a", (1.0,), 0.9993))
     outcomes = {each: value(families, "canary_probes_total", model="m", outcome=each)
                 for each in ("ok", "wrong_vector", "refused", "timeout", "unreachable")}  # fmt: skip
     assert outcomes == {"ok": 2, "wrong_vector": 1, "refused": 0, "timeout": 1, "unreachable": 0}
     assert value(families, "canary_duration_seconds_count", model="m") == 2
     assert value(families, "canary_cosine", model="m") == 0.3
     assert value(families, "canary_success", model="m") == 0
+    assert value(families, "canary_reference_cosine", model="m") == 0.9993
     assert value(families, "canary_last_success_timestamp_seconds", model="m") == 101
+
+    counts.hear(Tried(Probe("m", 10.0, None, "no answer", "timeout"), 104.0))
+    families = Families()
+    counts.add_to(families, "m", Reference("a", (1.0,)))
+    assert value(families, "canary_cosine", model="m") is None
 
 
 def test_a_model_that_cannot_be_tried_is_no_success(tmp_path: Path) -> None:
