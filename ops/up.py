@@ -63,8 +63,9 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
 
 
 def _write_settings(settings: Settings) -> None:
-    """Leave the settings for the programs that read them."""
-    write_whole(settings_file(settings), orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
+    """Leave the settings for the programs that read them, and for this user alone: alert_webhook may be a secret."""
+    content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+    write_whole(settings_file(settings), content, mode=0o600)
 
 
 def _observers(settings: Settings, supervisor: Supervisor, progress: Progress) -> observers.Plan:

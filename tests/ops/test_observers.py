@@ -126,6 +126,7 @@ def test_the_real_checkers_accept_the_files(tmp_path: Path) -> None:
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert (webhook in (settings.etc / "alertmanager.yml").read_text()) is True
+        assert (settings.etc / "alertmanager.yml").stat().st_mode & 0o777 == 0o600
 
 
 def test_files_are_written_once(tmp_path: Path) -> None:

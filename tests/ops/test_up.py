@@ -89,8 +89,9 @@ def settings(tmp_path: Path, supervised: Supervised, monkeypatch: pytest.MonkeyP
 
 
 def test_nothing_changed_is_nothing_done(settings: Settings, supervised: Supervised) -> None:
-    """After a boot the next `up` touches no program."""
+    """After a boot the next `up` touches no program; the settings are for their owner alone to read."""
     assert start(supervised, settings) == []
+    assert (settings.state / "settings.json").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(
