@@ -62,7 +62,7 @@ class Settings(BaseModel):
     log_mb: int = Field(20, ge=1, description="size at which a log file is rotated, in MB")
     log_files: int = Field(5, ge=1, description="rotated files kept of each log")
     canary_interval_s: float = Field(
-        15, ge=1, description="seconds between two canaries, known texts by which the exporter tries each model"
+        15, ge=1, le=120, description="seconds between two canaries, known texts by which the exporter tries each model"
     )
     stop_timeout_s: int = Field(30, ge=1, description="seconds a stopping TorchServe has before it is killed")
 

@@ -86,6 +86,14 @@ ALERTS: tuple[Alert, ...] = (
         f'{MODEL}: the known text\'s vector has left its reference, cosine {{{{ $value | printf "%.4f" }}}}',
     ),
     Alert(
+        "CanaryStopped",
+        # a canary that fails is another alert's business: this one has nothing new to say
+        f"time() - canary_last_success_timestamp_seconds > {limits.CANARY_SILENT_S} and canary_success == 1",
+        "1m",
+        "warning",
+        f"{MODEL}: no canary has been sent since the last good one {{{{ $value | humanizeDuration }}}} ago",
+    ),
+    Alert(
         "TorchServeDown",
         "torchserve_up == 0",
         "1m",

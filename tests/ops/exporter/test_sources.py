@@ -267,6 +267,27 @@ def test_a_try_that_hangs_is_never_doubled() -> None:
     release.set()
 
 
+def test_a_round_that_fails_is_not_the_last() -> None:
+    """An error while the models are looked up costs one round; the next one tries them."""
+    rounds, heard, stop = list[int](), list[Tried](), threading.Event()
+
+    def targets() -> dict[str, Reference]:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise RuntimeError("once")
+        return {"m": Reference("a", (1.0,))}
+
+    def hear(tried: Tried) -> None:
+        heard.append(tried)
+        stop.set()
+
+    runs = threading.Thread(target=Prober(targets, lambda model, _: Probe(model, 0.0), 0.01, hear).run, args=(stop,))
+    runs.start()
+    runs.join(10)
+    assert heard
+    assert not runs.is_alive()
+
+
 def test_each_deployment_has_a_secret_of_its_own(tmp_path: Path) -> None:
     """Made once, for its owner alone to read, and the same for everybody who asks."""
     mine, other = Settings(var=tmp_path / "mine"), Settings(var=tmp_path / "other")

@@ -51,6 +51,26 @@ CASES = (
         "minilm on host:9108: the known text's vector has left its reference, cosine 0.9985",
     ),
     Case(
+        "CanaryStopped",
+        "warning",
+        {
+            f"canary_last_success_timestamp_seconds{{{MINILM}}}": "0+60x4 240x30",
+            f"canary_success{{{MINILM}}}": "1x40",
+        },
+        {
+            f"canary_last_success_timestamp_seconds{{{MINILM}}}": "0+60x30",
+            f"canary_success{{{MINILM}}}": "1x40",
+        },
+        "minilm on host:9108: no canary has been sent since the last good one 16m 0s ago",
+    ),
+    Case(  # it fails: CanaryFailing says so
+        "CanaryStopped",
+        "warning",
+        {f"canary_last_success_timestamp_seconds{{{MINILM}}}": "60x40", f"canary_success{{{MINILM}}}": "1x40"},
+        {f"canary_last_success_timestamp_seconds{{{MINILM}}}": "60x40", f"canary_success{{{MINILM}}}": "0x40"},
+        "minilm on host:9108: no canary has been sent since the last good one 19m 0s ago",
+    ),
+    Case(
         "TorchServeDown",
         "critical",
         {f"torchserve_up{{{JOB}}}": "1x9 0x20"},
