@@ -104,6 +104,8 @@ def plan(
             continue
         if command:
             commands[name] = command
+        elif name in ours:
+            notes.append(f"{name} is stopped: {' or '.join(BINARIES[name])} is not in PATH any more")
     files: dict[str, Mapping[Path, str]] = {}
     if "prometheus" in commands:
         files["prometheus"] = prometheus_files(settings, alerting="alertmanager" in commands)
@@ -117,7 +119,7 @@ def plan(
 
 
 def write_files(files: Mapping[str, Mapping[Path, str]]) -> set[str]:
-    """Write what differs, for this user alone, since alert_webhook may be a secret; returns whose files have changed."""
+    """Write what differs, for this user alone, as alert_webhook may be a secret; returns whose files have changed."""
     changed = set()
     for name, contents in files.items():
         for path, text in contents.items():
