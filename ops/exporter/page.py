@@ -115,7 +115,8 @@ counting the line (200 000 lines): 17.8 µs together. In fuller batches the work
 ## TorchServe's own metrics
 
 Port 8082 knows sums and the last request, so percentiles, queue length, batch size and worker states come from
-elsewhere. What it has is given on under proper names and units, once, without the label of the host; a restart of the
+elsewhere. Time in the queue is there as a sum a model alone, `torchserve_queue_latency_seconds_total`, and a worker sees
+a request only once it has left the queue: no histogram can be made of it. What it has is given on under proper names and units, once, without the label of the host; a restart of the
 server is an ordinary reset. The management API is asked at every scrape; with workers on a GPU at most every
 {GPU_INTERVAL_S:g} s, because TorchServe then runs nvidia-smi for each worker.
 
