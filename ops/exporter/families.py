@@ -192,7 +192,7 @@ _TABLE: tuple[Family, ...] = (
     ),
     _family(
         "gauge", "nvml", "gpu_process_memory_bytes", "uuid pid model",
-        "GPU memory of a process; model is empty where it is none of our workers.",
+        "GPU memory of a worker; pid and model are empty for that of all other processes together.",
     ),
     _family(
         "counter", "nvml", "gpu_ecc_errors_total", "uuid kind",

@@ -23,7 +23,7 @@ from ops.probe import Outcome, Probe, Reference
 from ops.prober import Prober, Tried
 from ops.settings import Settings
 from ops.supervisor.control import Program
-from ops.torchserve.management import Loaded, Management, Worker
+from ops.torchserve.management import Loaded, Management, ManagementError, Worker
 from tests.ops.exporter.reading import value
 
 GIB = 2**30
@@ -72,7 +72,38 @@ def test_gpu_workers_are_asked_about_seldom(
     assert len(calls) == asked
     monkeypatch.setattr(torchserve, "GPU_INTERVAL_S", 0.0)
     source.fetch(Families())
+    deadline = time.monotonic() + 10
+    while len(calls) <= asked and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert len(calls) == asked + 1
+
+
+def test_a_slow_answer_about_gpu_workers_holds_no_scrape_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While TorchServe waits for nvidia-smi the last answer serves, asked for once; a call that fails is told."""
+    release, calls = threading.Event(), list[int]()
+
+    def describe(_self: Management, _model: str) -> list[Loaded]:
+        calls.append(1)
+        if len(calls) > 1:
+            release.wait(10)
+            raise ManagementError("gone")
+        return [loaded(Worker("9000", "READY", -1, 0, on_gpu=True))]
+
+    monkeypatch.setattr(torchserve, "GPU_INTERVAL_S", 0.0)
+    monkeypatch.setattr(Management, "models", lambda _self: ["m"])
+    monkeypatch.setattr(Management, "describe", describe)
+    source = ManagementSource(Settings(var=tmp_path))
+    for _ in range(4):
+        families = Families()
+        source.fetch(families)
+        assert value(families, "torchserve_up") == 1
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "management refresh":
+            thread.join(10)
+    assert len(calls) == 2
+    with pytest.raises(SourceError):
+        source.fetch(Families())
 
 
 def test_programs_are_one_hot() -> None:
@@ -173,7 +204,7 @@ def test_a_gpu_in_base_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert value(families, "gpu_throttle", **told, reason="power_cap") == 0
     assert value(families, "gpu_ecc_errors_total", **told, kind="uncorrected") == 2
     assert value(families, "gpu_process_memory_bytes", **told, pid="11", model="m") == 2 * GIB
-    assert value(families, "gpu_process_memory_bytes", **told, pid="12", model="") == 0
+    assert value(families, "gpu_process_memory_bytes", **told, pid="", model="") == 0
     assert value(families, "gpu_power_watts", uuid="GPU-1") is None
     assert value(families, "gpu_temperature_celsius", uuid="GPU-1") == 61
 
@@ -189,6 +220,13 @@ def test_a_lost_gpu_costs_its_own_series(tmp_path: Path, monkeypatch: pytest.Mon
         assert value(families, "gpu_temperature_celsius", uuid="GPU-0") == 61
         assert value(families, "gpu_temperature_celsius", uuid="GPU-1") is None
         assert (source.errors["failed"], nvml.begun) == (scrape, scrape)
+
+
+def test_no_gpu_left_is_a_source_that_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every GPU lost the source is down, not up and empty."""
+    Nvml(monkeypatch).lost = {0, 1}
+    with pytest.raises(SourceError, match="all 2 GPUs are lost"):
+        NvmlSource(Settings(var=tmp_path)).fetch(Families())
 
 
 @pytest.mark.parametrize(

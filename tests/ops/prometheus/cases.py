@@ -88,7 +88,7 @@ CASES = (
         },
         {
             # an ordinary load of four minutes
-            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "1x15 0x3 1x20",
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "1x16 0x3 1x20",
             f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
         },
         "minilm on host:9108: 0 workers are ready, every request is refused",
