@@ -182,6 +182,8 @@ def _print_status(found: Any) -> None:
         for one in found.models:
             if one.device_reason:
                 out.print(f"[dim]{_plain(f'{one.model}: {one.device_reason}; {one.fingerprint}')}[/dim]")
+    for note in found.notes:
+        err.print(f"embedkit: {_plain(note)}")
     if found.problem:
         err.print(f"[red]embedkit:[/red] {_plain(found.problem)}")
 

@@ -9,6 +9,7 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
+from ops import loopback
 from ops.desired import desired_file, read_models
 from ops.errors import OpsError
 from ops.probe import refusal
@@ -64,7 +65,7 @@ def embed_texts(
         body["prompt_name"] = prompt_name
     started = time.perf_counter()
     try:
-        answer = requests.post(settings.inference_url(f"/predictions/{name}"), json=body, timeout=300)
+        answer = loopback.request("POST", settings.inference_url(f"/predictions/{name}"), json=body, timeout=300)
     except requests.RequestException as error:
         raise OpsError(f"the service does not answer ({type(error).__name__}): see `embedkit status`") from error
     latency = time.perf_counter() - started

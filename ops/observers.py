@@ -104,6 +104,8 @@ def plan(
             continue
         if command:
             commands[name] = command
+        elif name in ours:
+            notes.append(f"{name} is stopped: {' or '.join(BINARIES[name])} is not in PATH any more")
     files: dict[str, Mapping[Path, str]] = {}
     if "prometheus" in commands:
         files["prometheus"] = prometheus_files(settings, alerting="alertmanager" in commands)
@@ -117,13 +119,13 @@ def plan(
 
 
 def write_files(files: Mapping[str, Mapping[Path, str]]) -> set[str]:
-    """Write what differs; returns the observers whose files have changed."""
+    """Write what differs, for this user alone, as alert_webhook may be a secret; returns whose files have changed."""
     changed = set()
     for name, contents in files.items():
         for path, text in contents.items():
             content = text.encode()
-            if not path.exists() or path.read_bytes() != content:
+            if not path.exists() or path.read_bytes() != content or path.stat().st_mode & 0o077:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, content)
+                write_whole(path, content, mode=0o600)
                 changed.add(name)
     return changed

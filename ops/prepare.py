@@ -52,7 +52,7 @@ def spec_of(settings: Settings, model: str) -> ModelSpec:
 
 def reference_of(verification: Verification) -> Reference:
     """The first reference text and its vector, for probes."""
-    return Reference(verification.texts[0], tuple(verification.vectors[0]))
+    return Reference(verification.texts[0], tuple(verification.vectors[0]), verification.min_cosine)
 
 
 def fetch_model(settings: Settings, model: str, progress: Progress, *, refresh: bool = False) -> Snapshot:

@@ -8,6 +8,7 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
+from ops import loopback
 from ops.canary import Mark, mark_of
 from ops.settings import Settings
 
@@ -18,10 +19,14 @@ MIN_COSINE = 0.999  # the precision gate that every archive passed; less means a
 
 @dataclass(frozen=True)
 class Reference:
-    """A text and the vector that plain sentence-transformers gave for it when the archive was verified."""
+    """A text and the vector that plain sentence-transformers gave for it when the archive was verified.
+
+    `verified` is the smallest cosine that the archive's own vectors came to then.
+    """
 
     text: str
     vector: tuple[float, ...]
+    verified: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def probe(  # noqa: PLR0911 - a return an outcome
     mark = mark_of(settings) or Mark("", {})
     url = settings.inference_url(f"/predictions/{model}") + (f"?{mark.query}" if mark.query else "")
     try:
-        answer = requests.post(url, json={"input": reference.text}, headers=mark.headers, timeout=timeout_s)
+        answer = loopback.request("POST", url, json={"input": reference.text}, headers=mark.headers, timeout=timeout_s)
         latency = time.perf_counter() - started
         if answer.status_code != 200:
             return failed("refused", refusal(answer))

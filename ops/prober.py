@@ -45,7 +45,10 @@ class Prober:
         due = time.monotonic()
         while not stop.wait(max(0.0, due - time.monotonic())):
             due = time.monotonic() + self._interval_s
-            self.round()
+            try:
+                self.round()
+            except Exception:  # else the canaries end for good, and their last success stays on show
+                log.exception("beginning a round")
 
     def round(self) -> None:
         """Begin a try of each target, but for those whose last one has not come back."""

@@ -20,7 +20,7 @@ INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN"})
 OBSERVERS_OWN = frozenset(
     {
         *("prometheus_port", "alertmanager_port", "grafana_port", "prometheus", "alertmanager", "grafana"),
-        *("scrape_interval_s", "metrics_days", "alert_webhook"),
+        *("scrape_interval_s", "metrics_days", "metrics_gb", "alert_webhook"),
     }
 )
 EXPORTERS_OWN = frozenset({"exporter_port", "canary_interval_s"})
@@ -62,7 +62,7 @@ class Settings(BaseModel):
     log_mb: int = Field(20, ge=1, description="size at which a log file is rotated, in MB")
     log_files: int = Field(5, ge=1, description="rotated files kept of each log")
     canary_interval_s: float = Field(
-        15, ge=1, description="seconds between two canaries, known texts by which the exporter tries each model"
+        15, ge=1, le=120, description="seconds between two canaries, known texts by which the exporter tries each model"
     )
     stop_timeout_s: int = Field(30, ge=1, description="seconds a stopping TorchServe has before it is killed")
 
@@ -71,6 +71,7 @@ class Settings(BaseModel):
     grafana: Run = Field("auto", description="run Grafana; values as for `prometheus`")
     scrape_interval_s: int = Field(15, ge=1, le=60, description="seconds between two looks of Prometheus")
     metrics_days: int = Field(30, ge=1, description="days that Prometheus keeps metrics")
+    metrics_gb: int = Field(10, ge=1, description="GB of metrics that Prometheus keeps at most; the oldest go first")
     alert_webhook: str = Field("", description="URL that Alertmanager posts alerts to; empty: its page shows them")
 
     @field_validator("alert_webhook")

@@ -1,14 +1,14 @@
 """`embedkit status`: processes, workers, devices, and whether a real request is answered now."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import psutil
 
 from ops.desired import Served
 from ops.probe import Probe, Reference, probe
-from ops.settings import Settings
+from ops.settings import OBSERVERS, Settings
 from ops.supervisor.control import Program, Supervisor
 from ops.telemetry import LastAnswer, WorkerCard, last_answers, worker_cards
 from ops.torchserve.management import Loaded, Management, ManagementError
@@ -39,13 +39,15 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Everything at one moment. `problem` says what keeps the service as a whole from running, or is empty."""
+    """Everything at one moment. `problem` says what keeps the service as a whole from running, or is empty; `notes`
+    what does not and should be known."""
 
     supervisord_pid: int | None
     programs: tuple[Program, ...]
     models: tuple[ModelStatus, ...]
     ports: Mapping[str, int]
     problem: str
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -93,6 +95,18 @@ def model_status(
     )
 
 
+def idle(programs: Iterable[Program], settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is said of programs that do not run: of those that were promised, and of observers that merely could run."""
+    needed: list[str] = []
+    others: list[str] = []
+    for one in programs:
+        if not one.alive:
+            said = f"{one.name} is {one.state}: `supervisorctl start {one.name}`, log {one.log}"
+            optional = one.name in OBSERVERS and getattr(settings, one.name) != "on"
+            (others if optional else needed).append(said)
+    return tuple(needed), tuple(others)
+
+
 def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[str, Reference]) -> Status:
     """Look at everything once. A source that fails shows as a problem, never as an exception."""
     supervisor = Supervisor(settings)
@@ -120,7 +134,7 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
         else:
             found = Probe(name, 0.0, error=f"its archive was not verified here: run `embedkit verify {name}`")
         models.append(model_status(one, loaded=loaded, found=found, cards=cards, last=last.get(name), now=now))
-    idle = next((program for program in programs if not program.alive), None)
-    if not problem and idle is not None:
-        problem = f"{idle.name} is {idle.state}: `supervisorctl start {idle.name}`, log {idle.log}"
-    return Status(supervisor.pid(), programs, tuple(models), settings.ports, problem)
+    needed, others = idle(programs, settings)
+    if needed and not problem:
+        problem = needed[0]
+    return Status(supervisor.pid(), programs, tuple(models), settings.ports, problem, others)

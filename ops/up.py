@@ -23,9 +23,10 @@ from ops.prepare import Prepared, misfits, prepare
 from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
-from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, Settings
+from ops.settings import Settings
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
+from ops.taken import Taken, inputs
 from ops.torchserve import leftovers
 from ops.torchserve.launcher import in_force, settings_file
 from ops.torchserve.management import Management, ManagementError
@@ -61,17 +62,10 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
     return {name: find(catalogue, name) for name in chosen}
 
 
-def _write_settings(settings: Settings) -> set[str]:
-    """Leave the settings for the programs that read them; returns the names of those that have changed."""
-    values = settings.model_dump(mode="json")
-    file = settings_file(settings)
-    try:
-        before = orjson.loads(file.read_bytes())
-    except (FileNotFoundError, ValueError):
-        before = {}
-    if before != values:
-        write_whole(file, orjson.dumps(values, option=orjson.OPT_INDENT_2))
-    return {name for name, value in values.items() if name not in before or before[name] != value}
+def _write_settings(settings: Settings) -> None:
+    """Leave the settings for the programs that read them, and for this user alone: alert_webhook may be a secret."""
+    content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+    write_whole(settings_file(settings), content, mode=0o600)
 
 
 def _observers(settings: Settings, supervisor: Supervisor, progress: Progress) -> observers.Plan:
@@ -119,30 +113,29 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
         if ended:
             progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
     watching = _observers(settings, supervisor, progress)
-    changed = _write_settings(settings) - OBSERVERS_OWN
-    conf_changed = supervisor_config.install_in_environment(settings, watching.programs)
-    rewritten = observers.write_files(watching.files)
+    _write_settings(settings)
+    supervisor_config.install_in_environment(settings, watching.programs)
+    observers.write_files(watching.files)
+    taken = Taken(settings, inputs(settings, watching.files))
     if booting:
+        taken.mark(taken.stale())  # nothing runs: whatever starts from now on reads what was just written
         jdk = find_jdk(os.environ)
         progress.say(f"starting supervisord; Java {jdk.version} from {jdk.origin}{f': {jdk.note}' if jdk.note else ''}")
         supervisor.boot()
         return
-    started: set[str] = set()
-    if conf_changed:
-        progress.say("supervisord takes its changed configuration")
-        started = supervisor.reread()
-    if changed and "exporter" not in started:
-        progress.say("settings have changed: restarting the exporter")
-        supervisor.stop("exporter")
-    if changed - EXPORTERS_OWN and "torchserve" not in started:
-        progress.say("settings have changed: restarting TorchServe")
-        supervisor.stop("torchserve")
-    for name in sorted(rewritten - started):
-        progress.say(f"{name} takes its changed configuration")
+    changes = supervisor.reread()
+    if changes:
+        progress.say(f"supervisord takes its changed configuration: {', '.join(changes.names)}")
+        supervisor.take(changes)
+        taken.mark(changes.started)
+    for name in taken.stale():
         if name in observers.RELOADS:
+            progress.say(f"{name} takes its changed configuration")
             supervisor.reload(name)
         else:
+            progress.say(f"settings have changed: restarting {name}")
             supervisor.stop(name)
+        taken.mark([name])
     if supervisor.program("torchserve").alive:
         _load_changed(settings, desired, startup_s, progress)
     for program in supervisor.programs():

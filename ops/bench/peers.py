@@ -21,6 +21,7 @@ from pathlib import Path
 import requests
 
 from archives.progress import Progress
+from ops import loopback
 from ops.bench.client import Target
 from ops.bench.truth import cosine, vector_of
 from ops.errors import OpsError
@@ -181,7 +182,7 @@ def _wait(peer: Peer, process: "subprocess.Popen[bytes]", target: Target, refere
         if process.poll() is not None:
             raise OpsError(f"{peer.name} ended with status {process.returncode} at its start:\n{_last_words(log)}")
         with contextlib.suppress(requests.RequestException):
-            answer = requests.post(f"http://127.0.0.1:{target.port}{target.path}", json=body, timeout=30)
+            answer = loopback.request("POST", f"http://127.0.0.1:{target.port}{target.path}", json=body, timeout=30)
             if answer.status_code == 200:
                 alike = cosine(vector_of(answer.content), reference.vector)
                 if alike < _SAME_MODEL:

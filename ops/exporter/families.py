@@ -145,14 +145,21 @@ _TABLE: tuple[Family, ...] = (
         "How the program's last run ended; 0 if none has, -1 if a signal ended it.",
     ),
     # The canary.
-    _family("gauge", "canary", "canary_success", "model", "1 if the last canary came back with the right vector."),
+    _family("gauge", "canary", "canary_success", "model",
+        "1 if the last canary came back with the right vector; 0 also for a model that cannot be tried, because its "
+        "archive was not verified here: `embedkit up MODEL` does that."),
     _family(
         "histogram", "canary", "canary_duration_seconds", "model",
         "Time of a canary that came back with the right vector, as a client measures it.",
     ),
     _family(
         "gauge", "canary", "canary_cosine", "model",
-        "Cosine of the last canary's vector to the one kept when the archive was verified.",
+        "Cosine of the last canary's vector to the one kept when the archive was verified; absent if none came back.",
+    ),
+    _family(
+        "gauge", "canary", "canary_reference_cosine", "model",
+        "Smallest cosine of the archive's vectors to plain sentence-transformers in float32 when it was verified: what "
+        "canary_cosine is to be judged by.",
     ),
     _family(
         "counter", "canary", "canary_probes_total", "model outcome",
@@ -185,7 +192,7 @@ _TABLE: tuple[Family, ...] = (
     ),
     _family(
         "gauge", "nvml", "gpu_process_memory_bytes", "uuid pid model",
-        "GPU memory of a process; model is empty where it is none of our workers.",
+        "GPU memory of a worker; pid and model are empty for that of all other processes together.",
     ),
     _family(
         "counter", "nvml", "gpu_ecc_errors_total", "uuid kind",

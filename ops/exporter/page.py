@@ -7,7 +7,7 @@ from ops.exporter.clock import LONGEST_S, TOLERANCE_S
 from ops.exporter.collector import DEADLINE_S
 from ops.exporter.families import FAMILIES, SOURCES
 from ops.exporter.sources.canary import TIMEOUT_S as CANARY_TIMEOUT_S
-from ops.exporter.sources.torchserve import GPU_INTERVAL_S, TIMEOUT_S
+from ops.exporter.sources.torchserve import GPU_INTERVAL_S, GPU_STALE_S, TIMEOUT_S
 from ops.exporter.tail import RESUME_S
 from ops.exporter.torchserve_table import TABLE, Given
 
@@ -115,9 +115,11 @@ counting the line (200 000 lines): 17.8 µs together. In fuller batches the work
 ## TorchServe's own metrics
 
 Port 8082 knows sums and the last request, so percentiles, queue length, batch size and worker states come from
-elsewhere. What it has is given on under proper names and units, once, without the label of the host; a restart of the
-server is an ordinary reset. The management API is asked at every scrape; with workers on a GPU at most every
-{GPU_INTERVAL_S:g} s, because TorchServe then runs nvidia-smi for each worker.
+elsewhere. Time in the queue is there as a sum alone, `torchserve_queue_latency_seconds_total`, and a worker sees a
+request only once it has left the queue: no histogram can be made of it. What port 8082 has is given on under proper
+names and units, once, without the label of the host; a restart of the server is an ordinary reset. The management API
+is asked at every scrape; with workers on a GPU at most every {GPU_INTERVAL_S:g} s and beside the scrapes, because
+TorchServe then runs nvidia-smi for each worker: the last answer serves for up to {GPU_STALE_S:g} s.
 
 {_mapping()}
 

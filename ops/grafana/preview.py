@@ -22,6 +22,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from ops import loopback
 from ops.errors import OpsError
 from ops.grafana.boards import BOARDS
 from ops.grafana.panels import Board, Panel
@@ -87,7 +88,8 @@ class Range:
                 expr = expr.replace(name, value)
             asked = {"query": expr, "start": self.start, "end": self.end, "step": max(1, (self.end - self.start) / 300)}
             try:
-                answer: dict[str, Any] = requests.post(f"{self._url}/api/v1/query_range", data=asked, timeout=30).json()
+                given = loopback.request("POST", f"{self._url}/api/v1/query_range", timeout=30, data=asked)
+                answer: dict[str, Any] = given.json()
             except (requests.RequestException, ValueError) as error:
                 raise OpsError(f"{self._url} is no Prometheus that answers: {type(error).__name__}") from error
             if answer["status"] != "success":

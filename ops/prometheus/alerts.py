@@ -79,10 +79,19 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "CanaryDrifting",
-        f"max_over_time(canary_cosine[5m]) < {limits.CANARY_COSINE}",
+        f"max_over_time(canary_cosine[5m]) < {limits.CANARY_COSINE}\n"
+        f"or max_over_time(canary_cosine[5m]) < canary_reference_cosine - {limits.CANARY_DROP}",
         "5m",
         "critical",
         f'{MODEL}: the known text\'s vector has left its reference, cosine {{{{ $value | printf "%.4f" }}}}',
+    ),
+    Alert(
+        "CanaryStopped",
+        # a canary that fails is another alert's business: this one has nothing new to say
+        f"time() - canary_last_success_timestamp_seconds > {limits.CANARY_SILENT_S} and canary_success == 1",
+        "1m",
+        "warning",
+        f"{MODEL}: no canary has been sent since the last good one {{{{ $value | humanizeDuration }}}} ago",
     ),
     Alert(
         "TorchServeDown",
@@ -94,9 +103,25 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "NoReadyWorker",
         "instance_model:torchserve_workers_ready:sum == 0 and instance_model:torchserve_workers_wanted:sum > 0",
-        "1m",
+        # TorchServe does not tell loading from dead: every start of a large model looks like this for minutes.
+        "5m",
         "critical",
         f"{MODEL}: {{{{ $value }}}} workers are ready, every request is refused",
+    ),
+    Alert(
+        "WorkersMissing",
+        "instance_model:torchserve_workers_ready:sum < instance_model:torchserve_workers_wanted:sum",
+        "10m",
+        "warning",
+        f"{MODEL}: fewer workers are ready than wanted, {{{{ $value }}}}",
+    ),
+    Alert(
+        "ModelNotRegistered",
+        "embedding_device_expected unless on (instance, model) torchserve_workers\n"
+        "and on (instance) torchserve_up == 1",
+        "5m",
+        "critical",
+        f"{MODEL}: it should be served and TorchServe does not have it (expected {{{{ $value }}}}, registered 0)",
     ),
     Alert(
         "WorkerCrashLoop",

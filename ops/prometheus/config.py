@@ -59,6 +59,7 @@ def prometheus_command(binary: str, settings: Settings) -> tuple[str, ...]:
         f"--config.file={prometheus_file(settings)}",
         f"--storage.tsdb.path={settings.var / 'prometheus'}",
         f"--storage.tsdb.retention.time={settings.metrics_days}d",
+        f"--storage.tsdb.retention.size={settings.metrics_gb}GB",
         f"--web.listen-address=127.0.0.1:{settings.prometheus_port}",
         # Else its links carry the machine's name, which loopback does not answer to.
         f"--web.external-url={settings.local_url('prometheus')}",
@@ -83,8 +84,18 @@ def alertmanager_files(settings: Settings) -> dict[Path, str]:
         "inhibit_rules": [
             {  # one cause, one message
                 "source_matchers": ["alertname = TorchServeDown"],
-                "target_matchers": ["alertname =~ NoReadyWorker|CanaryFailing|SourceDown"],
+                "target_matchers": ["alertname =~ NoReadyWorker|CanaryFailing"],
                 "equal": same_place,
+            },
+            {
+                "source_matchers": ["alertname = TorchServeDown"],
+                "target_matchers": ["alertname = SourceDown", "source =~ management|torchserve_metrics"],
+                "equal": same_place,
+            },
+            {
+                "source_matchers": ["alertname = NoReadyWorker"],
+                "target_matchers": ["alertname = WorkersMissing"],
+                "equal": ["instance", "model"],
             },
             {
                 "source_matchers": ["severity = critical"],

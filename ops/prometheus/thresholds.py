@@ -36,7 +36,9 @@ BURNS = (
 )
 WINDOWS = {"5m": 300, "30m": 1800, "1h": 3600, "2h": 7200, "6h": 21600, "1d": 86400, "3d": 259200}
 
-CANARY_COSINE = 0.9995  # sound archives reach 0.99999; below 0.999 the canary fails
+CANARY_COSINE = 0.999  # the gate of archives in half precision, which may lie just above it; below the canary fails
+CANARY_DROP = 0.0005  # so much less than at verification is a change, be it above the gate
+CANARY_SILENT_S = 300  # above the longest canary_interval_s, 120, with one that times out between
 CRASH_LOOP_ENDS = 3  # workers of a model that started and ended within 15 minutes, while the server went on
 QUEUE_FULL_RATIO = 0.8
 RESTARTS_PER_HOUR = 2

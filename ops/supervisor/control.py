@@ -39,6 +39,27 @@ class Program:
         return self.state in {"RUNNING", "STARTING"}
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Programs that the configuration has and supervisord has not, has differently, or has no more."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    @property
+    def started(self) -> tuple[str, ...]:
+        """Those that taking it starts."""
+        return (*self.added, *self.changed)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.started, *self.removed)
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+
 def _program(info: dict[str, Any]) -> Program:
     running = info["statename"] == "RUNNING"
     return Program(
@@ -171,18 +192,23 @@ class Supervisor:
             if fault.faultCode != Faults.NOT_RUNNING:
                 raise
 
-    def reread(self) -> set[str]:
-        """Take a changed configuration: programs that changed are stopped, replaced and started again.
+    def reread(self) -> Changes:
+        """Read the configuration again; returns how it differs from what is active.
 
-        Returns the programs that were started.
+        Raises:
+            OpsError: supervisord is shutting down or gone, or cannot read it.
         """
-        added, changed, removed = self._rpc.reloadConfig()[0]
-        for name in (*changed, *removed):
+        with _answering():
+            added, changed, removed = self._rpc.reloadConfig()[0]
+        return Changes(tuple(added), tuple(changed), tuple(removed))
+
+    def take(self, changes: Changes) -> None:
+        """Make it active: programs that changed are stopped, replaced and started again."""
+        for name in (*changes.changed, *changes.removed):
             self._rpc.stopProcessGroup(name)
             self._rpc.removeProcessGroup(name)
-        for name in (*added, *changed):
+        for name in changes.started:
             self._rpc.addProcessGroup(name)
-        return {*added, *changed}
 
     def reload(self, name: str) -> None:
         """Have a running program read its configuration again (SIGHUP); one that does not run will read it anyway."""

@@ -6,6 +6,7 @@ from collections import deque
 import requests
 from rich.live import Live
 
+from ops import loopback
 from ops.console import err, out
 from ops.errors import OpsError
 from ops.settings import Settings
@@ -25,7 +26,7 @@ def scrape(settings: Settings) -> Scrape:
     """
     url = settings.exporter_url("/metrics")
     try:
-        answer = requests.get(url, timeout=TIMEOUT_S)
+        answer = loopback.request("GET", url, timeout=TIMEOUT_S)
         answer.raise_for_status()
         return parse(answer.text, time.monotonic())
     except (requests.RequestException, ValueError) as error:

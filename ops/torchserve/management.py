@@ -6,6 +6,7 @@ from typing import Any
 
 import requests
 
+from ops import loopback
 from ops.errors import OpsError
 from ops.settings import Settings
 
@@ -81,7 +82,7 @@ class Management:
 
     def _call(self, method: str, path: str, params: Mapping[str, str] | None = None) -> requests.Response:
         try:
-            return requests.request(method, self._url(path), params=params, timeout=self._timeout)
+            return loopback.request(method, self._url(path), params=params, timeout=self._timeout)
         except requests.RequestException as error:
             raise ManagementError(
                 f"TorchServe's management API at {self._url()} does not answer ({type(error).__name__}): "

@@ -13,6 +13,7 @@ from ops.canary import mark_of
 from ops.top.figures import Scrape, parse
 from ops.torchserve.management import Management
 from tests.e2e.stack import TEXT, Stack
+from tests.ops.prometheus.promtool import promtool
 
 pytestmark = pytest.mark.e2e
 
@@ -44,7 +45,7 @@ def scraped_once(stack: Stack, name: str, wanted: float, **labels: str) -> Scrap
 
 
 def test_requests_are_counted_exactly_by_code(stack: Stack) -> None:
-    """200, 400, 404, 413, 415 and 503, each as often as it was answered; the kit's own requests are not among them."""
+    """200, 400, 404, 415 and 503, each as often as it was answered; the kit's own requests are not among them."""
     stack.full_strength()
     before, texts = by_code(scrape(stack)), scrape(stack).total("embedding_texts_total", model="minilm") or 0
     management = Management(stack.settings)
@@ -74,6 +75,13 @@ def test_requests_are_counted_exactly_by_code(stack: Stack) -> None:
     assert after.total("embedding_texts_total", model="minilm") == texts + 15
     assert (after.total("embedding_padded_tokens_total") or 0) >= (after.total("embedding_tokens_total") or 1)
     stack.full_strength()
+
+
+def test_promtool_accepts_a_real_scrape(stack: Stack) -> None:
+    """`promtool check metrics` has nothing to say about what the exporter answers."""
+    text = requests.get(stack.settings.exporter_url("/metrics"), timeout=10).text
+    done = promtool("check", "metrics", stdin=text)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_a_killed_worker_is_seen_and_its_counts_stay(stack: Stack) -> None:

@@ -63,6 +63,13 @@ def test_our_own_port_is_not_taken() -> None:
     assert "port 9190 is in use" in moved.notes[0]
 
 
+def test_one_that_is_gone_from_path_is_told() -> None:
+    """What runs and is not found any more is stopped, and that is said; what never ran is not spoken of."""
+    found = planned(Settings(), here=("prometheus",), ours={"prometheus": 9090, "alertmanager": 9093})
+    assert [program.name for program in found.programs] == ["prometheus"]
+    assert found.notes == ("alertmanager is stopped: alertmanager or prometheus-alertmanager is not in PATH any more",)
+
+
 @pytest.mark.parametrize(("here", "taken", "said"), [((), (), "not installed"), (("prometheus",), (9090,), "9090")])
 def test_on_is_a_promise(here: tuple[str, ...], taken: tuple[int, ...], said: str) -> None:
     """What is `on` and cannot run is an error that names the way out."""
@@ -126,6 +133,7 @@ def test_the_real_checkers_accept_the_files(tmp_path: Path) -> None:
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert (webhook in (settings.etc / "alertmanager.yml").read_text()) is True
+        assert (settings.etc / "alertmanager.yml").stat().st_mode & 0o777 == 0o600
 
 
 def test_files_are_written_once(tmp_path: Path) -> None:

@@ -35,20 +35,24 @@ class CanaryCounts:
     def hear(self, tried: Tried) -> None:
         self.last = tried
         self.outcomes[tried.probe.outcome] += 1
-        if tried.probe.cosine is not None:
-            self.cosine = tried.probe.cosine
+        self.cosine = tried.probe.cosine  # none came back: the one before says nothing of now
         if tried.probe.ok:
             self.last_success_at = tried.at
             self._counts[bisect_left(CANARY_SECONDS, tried.probe.latency_s)] += 1
             self._total_s += tried.probe.latency_s
 
-    def add_to(self, families: Families, model: str) -> None:
+    def add_to(self, families: Families, model: str, reference: Reference | None) -> None:
+        """`reference` is what the model's canaries are compared with, None where there is nothing."""
         families.add_histogram("canary_duration_seconds", CANARY_SECONDS, self._counts, self._total_s, model=model)
         for outcome in OUTCOMES:
             families.add("canary_probes_total", self.outcomes[outcome], model=model, outcome=outcome)
         families.add("canary_last_success_timestamp_seconds", self.last_success_at, model=model)
-        if self.last is not None:
-            families.add("canary_success", self.last.probe.ok, model=model)
+        if reference is None:
+            families.add("canary_success", 0, model=model)
+        else:
+            families.add("canary_reference_cosine", reference.verified, model=model)
+            if self.last is not None:
+                families.add("canary_success", self.last.probe.ok, model=model)
         if self.cosine is not None:
             families.add("canary_cosine", self.cosine, model=model)
 
@@ -61,6 +65,7 @@ class CanarySource:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._models: dict[str, CanaryCounts] = {}
+        self._references: Mapping[str, Reference] = {}
         self._problem = ""
         self._lock = threading.Lock()
         self.prober = Prober(
@@ -84,7 +89,7 @@ class CanarySource:
             problem = str(error)
             desired = {}
         with self._lock:
-            self._problem = problem
+            self._problem, self._references = problem, references
             for model in desired:
                 self._models.setdefault(model, CanaryCounts())
             for model in set(self._models) - set(desired):
@@ -108,4 +113,4 @@ class CanarySource:
             if self._problem:
                 self.errors["unreadable"] += 1
             for model, counts in self._models.items():
-                counts.add_to(families, model)
+                counts.add_to(families, model, self._references.get(model))

@@ -109,7 +109,11 @@ def map_gpus(gpus: Iterable[Gpu], models: Mapping[int, str], families: Families)
             for reason, bit in THROTTLES.items():
                 families.add("gpu_throttle", bool(gpu.throttle_mask & bit), uuid=uuid, reason=reason)
         for pid, held in gpu.processes.items():
-            families.add("gpu_process_memory_bytes", held, uuid=uuid, pid=str(pid), model=models.get(pid, ""))
+            if pid in models:
+                families.add("gpu_process_memory_bytes", held, uuid=uuid, pid=str(pid), model=models[pid])
+        foreign = [held for pid, held in gpu.processes.items() if pid not in models]
+        if foreign:  # one series, however many processes come and go
+            families.add("gpu_process_memory_bytes", sum(foreign), uuid=uuid, pid="", model="")
         for kind, count in gpu.ecc.items():
             families.add("gpu_ecc_errors_total", count, uuid=uuid, kind=kind)
 
@@ -127,7 +131,7 @@ class NvmlSource:
     def fetch(self, families: Families) -> None:
         if not self._ready:
             self._begin()
-        gpus, lost = [], False
+        gpus, lost = [], 0
         try:
             driver = str(pynvml.nvmlSystemGetDriverVersion())
             for index in range(pynvml.nvmlDeviceGetCount()):
@@ -136,12 +140,14 @@ class NvmlSource:
                 except pynvml.NVMLError as error:
                     self.errors["failed"] += 1
                     log.warning("nvml: GPU %d: %s", index, error)
-                    lost = True
+                    lost += 1
         except pynvml.NVMLError as error:
             self._end()
             raise SourceError("failed", str(error)) from error
         if lost:
             self._end()
+            if not gpus:
+                raise SourceError("failed", f"all {lost} GPUs are lost")
         models = {pid: card.model for pid, card in worker_cards(self._telemetry).items()}
         map_gpus(gpus, models, families)
 

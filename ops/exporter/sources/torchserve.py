@@ -1,5 +1,7 @@
 """TorchServe's own counters, and what its management API says of workers and queues."""
 
+import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -7,6 +9,7 @@ from collections.abc import Callable, Iterable
 import psutil
 import requests
 
+from ops import loopback
 from ops.desired import desired_file, read_models
 from ops.exporter.families import Families
 from ops.exporter.source import SourceError
@@ -17,6 +20,8 @@ from ops.torchserve.management import Loaded, Management, ManagementError
 TIMEOUT_S = 3.0
 # Describing a model with workers on a GPU makes TorchServe run nvidia-smi for each.
 GPU_INTERVAL_S = 15.0
+GPU_STALE_S = 60.0
+GPU_TIMEOUT_S = 30.0
 _STATES = ("READY", "UNLOADING")
 
 
@@ -38,7 +43,7 @@ class TorchServeMetrics:
 
     def fetch(self, families: Families) -> None:
         try:
-            answer = requests.get(self._url, timeout=TIMEOUT_S)
+            answer = loopback.request("GET", self._url, timeout=TIMEOUT_S)
             answer.raise_for_status()
         except requests.RequestException as error:
             raise SourceError(kind_of(error), f"{self._url}: {type(error).__name__}") from error
@@ -86,14 +91,19 @@ def _process(pid: int) -> tuple[int, float] | None:
 
 
 class ManagementSource:
-    """The management API's view of each desired model; with workers on a GPU an answer serves for 15 s."""
+    """The management API's view of each desired model.
+
+    With workers on a GPU an answer serves for 15 s and is then renewed beside the scrapes: neither is nvidia-smi run
+    for each of them, nor does a slow one look like a server that is down.
+    """
 
     name = "management"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._management = Management(settings, timeout_s=TIMEOUT_S)
+        self._lock = threading.Lock()
         self._known: tuple[float, list[Loaded]] | None = None
+        self._renewing = False
         self.errors: Counter[str] = Counter()
 
     def fetch(self, families: Families) -> None:
@@ -103,18 +113,36 @@ class ManagementSource:
         map_queues(loaded, families)
 
     def _look(self) -> list[Loaded]:
-        now = time.monotonic()
-        if self._known is not None:
-            then, known = self._known
-            if now - then < GPU_INTERVAL_S and any(worker.on_gpu for one in known for worker in one.workers):
-                return known
+        with self._lock:
+            if self._known is not None:
+                at, known = self._known
+                age = time.monotonic() - at
+                if age < GPU_STALE_S and any(worker.on_gpu for one in known for worker in one.workers):
+                    if age >= GPU_INTERVAL_S and not self._renewing:
+                        self._renewing = True
+                        threading.Thread(target=self._renew, name="management refresh", daemon=True).start()
+                    return known
+        return self._ask(TIMEOUT_S)
+
+    def _renew(self) -> None:
         try:
-            names = list(read_models(desired_file(self._settings))) or self._management.models()
-            loaded = [one for name in names for one in self._management.describe(name)]
+            with contextlib.suppress(SourceError):  # nothing is known then: the next scrape asks itself, and tells
+                self._ask(GPU_TIMEOUT_S)
+        finally:
+            with self._lock:
+                self._renewing = False
+
+    def _ask(self, timeout_s: float) -> list[Loaded]:
+        management = Management(self._settings, timeout_s)
+        known = None
+        try:
+            names = list(read_models(desired_file(self._settings))) or management.models()
+            known = [one for name in names for one in management.describe(name)]
         except ManagementError as error:
-            self._known = None if self._known is None else (0.0, self._known[1])
             raise SourceError(kind_of(error.__cause__), str(error)) from error
         except (ValueError, KeyError, TypeError) as error:
             raise SourceError("unreadable", f"the management API's answer: {type(error).__name__} {error}") from error
-        self._known = (now, loaded)
-        return loaded
+        finally:
+            with self._lock:
+                self._known = None if known is None else (time.monotonic(), known)
+        return known

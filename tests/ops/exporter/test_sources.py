@@ -10,10 +10,11 @@ import pynvml
 import pytest
 
 from ops.canary import mark_of
+from ops.desired import Served, desired_file, write_models
 from ops.exporter.families import Families
 from ops.exporter.source import AbsentError, SourceError
 from ops.exporter.sources import torchserve
-from ops.exporter.sources.canary import CanaryCounts
+from ops.exporter.sources.canary import CanaryCounts, CanarySource
 from ops.exporter.sources.host import HostSource
 from ops.exporter.sources.nvml import NvmlSource
 from ops.exporter.sources.supervisor import SupervisorSource, map_programs
@@ -22,7 +23,7 @@ from ops.probe import Outcome, Probe, Reference
 from ops.prober import Prober, Tried
 from ops.settings import Settings
 from ops.supervisor.control import Program
-from ops.torchserve.management import Loaded, Management, Worker
+from ops.torchserve.management import Loaded, Management, ManagementError, Worker
 from tests.ops.exporter.reading import value
 
 GIB = 2**30
@@ -71,7 +72,38 @@ def test_gpu_workers_are_asked_about_seldom(
     assert len(calls) == asked
     monkeypatch.setattr(torchserve, "GPU_INTERVAL_S", 0.0)
     source.fetch(Families())
+    deadline = time.monotonic() + 10
+    while len(calls) <= asked and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert len(calls) == asked + 1
+
+
+def test_a_slow_answer_about_gpu_workers_holds_no_scrape_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While TorchServe waits for nvidia-smi the last answer serves, asked for once; a call that fails is told."""
+    release, calls = threading.Event(), list[int]()
+
+    def describe(_self: Management, _model: str) -> list[Loaded]:
+        calls.append(1)
+        if len(calls) > 1:
+            release.wait(10)
+            raise ManagementError("gone")
+        return [loaded(Worker("9000", "READY", -1, 0, on_gpu=True))]
+
+    monkeypatch.setattr(torchserve, "GPU_INTERVAL_S", 0.0)
+    monkeypatch.setattr(Management, "models", lambda _self: ["m"])
+    monkeypatch.setattr(Management, "describe", describe)
+    source = ManagementSource(Settings(var=tmp_path))
+    for _ in range(4):
+        families = Families()
+        source.fetch(families)
+        assert value(families, "torchserve_up") == 1
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "management refresh":
+            thread.join(10)
+    assert len(calls) == 2
+    with pytest.raises(SourceError):
+        source.fetch(Families())
 
 
 def test_programs_are_one_hot() -> None:
@@ -172,7 +204,7 @@ def test_a_gpu_in_base_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert value(families, "gpu_throttle", **told, reason="power_cap") == 0
     assert value(families, "gpu_ecc_errors_total", **told, kind="uncorrected") == 2
     assert value(families, "gpu_process_memory_bytes", **told, pid="11", model="m") == 2 * GIB
-    assert value(families, "gpu_process_memory_bytes", **told, pid="12", model="") == 0
+    assert value(families, "gpu_process_memory_bytes", **told, pid="", model="") == 0
     assert value(families, "gpu_power_watts", uuid="GPU-1") is None
     assert value(families, "gpu_temperature_celsius", uuid="GPU-1") == 61
 
@@ -188,6 +220,13 @@ def test_a_lost_gpu_costs_its_own_series(tmp_path: Path, monkeypatch: pytest.Mon
         assert value(families, "gpu_temperature_celsius", uuid="GPU-0") == 61
         assert value(families, "gpu_temperature_celsius", uuid="GPU-1") is None
         assert (source.errors["failed"], nvml.begun) == (scrape, scrape)
+
+
+def test_no_gpu_left_is_a_source_that_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every GPU lost the source is down, not up and empty."""
+    Nvml(monkeypatch).lost = {0, 1}
+    with pytest.raises(SourceError, match="all 2 GPUs are lost"):
+        NvmlSource(Settings(var=tmp_path)).fetch(Families())
 
 
 @pytest.mark.parametrize(
@@ -214,14 +253,31 @@ def test_canaries_by_outcome() -> None:
     for at, (outcome, cosine) in enumerate(told):
         counts.hear(Tried(Probe("m", 0.02, cosine, "" if outcome == "ok" else "bad", outcome), 100.0 + at))
     families = Families()
-    counts.add_to(families, "m")
+    counts.add_to(families, "m", Reference("a", (1.0,), 0.9993))
     outcomes = {each: value(families, "canary_probes_total", model="m", outcome=each)
                 for each in ("ok", "wrong_vector", "refused", "timeout", "unreachable")}  # fmt: skip
     assert outcomes == {"ok": 2, "wrong_vector": 1, "refused": 0, "timeout": 1, "unreachable": 0}
     assert value(families, "canary_duration_seconds_count", model="m") == 2
     assert value(families, "canary_cosine", model="m") == 0.3
     assert value(families, "canary_success", model="m") == 0
+    assert value(families, "canary_reference_cosine", model="m") == 0.9993
     assert value(families, "canary_last_success_timestamp_seconds", model="m") == 101
+
+    counts.hear(Tried(Probe("m", 10.0, None, "no answer", "timeout"), 104.0))
+    families = Families()
+    counts.add_to(families, "m", Reference("a", (1.0,)))
+    assert value(families, "canary_cosine", model="m") is None
+
+
+def test_a_model_that_cannot_be_tried_is_no_success(tmp_path: Path) -> None:
+    """A served model without a reference has canary_success 0 from the first round on, and the reason is counted."""
+    settings = Settings(var=tmp_path, store=tmp_path)
+    write_models(desired_file(settings), {"m": Served("m", "1.0", "m.mar", "0")})
+    source, families = CanarySource(settings), Families()
+    source.prober.round()
+    source.fetch(families)
+    assert value(families, "canary_success", model="m") == 0
+    assert source.errors["unreadable"] == 1
 
 
 def test_a_try_that_hangs_is_never_doubled() -> None:
@@ -247,6 +303,27 @@ def test_a_try_that_hangs_is_never_doubled() -> None:
     assert tried.count("hung") == 1
     assert "hung" not in {one.probe.model for one in heard}
     release.set()
+
+
+def test_a_round_that_fails_is_not_the_last() -> None:
+    """An error while the models are looked up costs one round; the next one tries them."""
+    rounds, heard, stop = list[int](), list[Tried](), threading.Event()
+
+    def targets() -> dict[str, Reference]:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise RuntimeError("once")
+        return {"m": Reference("a", (1.0,))}
+
+    def hear(tried: Tried) -> None:
+        heard.append(tried)
+        stop.set()
+
+    runs = threading.Thread(target=Prober(targets, lambda model, _: Probe(model, 0.0), 0.01, hear).run, args=(stop,))
+    runs.start()
+    runs.join(10)
+    assert heard
+    assert not runs.is_alive()
 
 
 def test_each_deployment_has_a_secret_of_its_own(tmp_path: Path) -> None:

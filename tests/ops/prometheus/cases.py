@@ -33,9 +33,42 @@ CASES = (
     Case(
         "CanaryDrifting",
         "critical",
-        {f"canary_cosine{{{MINILM}}}": "0.99999x4 0.9991x30"},
-        {f"canary_cosine{{{MINILM}}}": "0.99999x30"},
+        {  # above the gate, and not what verification saw
+            f"canary_cosine{{{MINILM}}}": "0.99999x4 0.9991x30",
+            f"canary_reference_cosine{{{MINILM}}}": "0.99999x40",
+        },
+        {f"canary_cosine{{{MINILM}}}": "0.99999x30", f"canary_reference_cosine{{{MINILM}}}": "0.99999x40"},
         "minilm on host:9108: the known text's vector has left its reference, cosine 0.9991",
+    ),
+    Case(  # an archive in half precision, verified at little more than the gate
+        "CanaryDrifting",
+        "critical",
+        {
+            f"canary_cosine{{{MINILM}}}": "0.9993x4 0.9985x30",
+            f"canary_reference_cosine{{{MINILM}}}": "0.9993x40",
+        },
+        {f"canary_cosine{{{MINILM}}}": "0.9993x30", f"canary_reference_cosine{{{MINILM}}}": "0.9993x40"},
+        "minilm on host:9108: the known text's vector has left its reference, cosine 0.9985",
+    ),
+    Case(
+        "CanaryStopped",
+        "warning",
+        {
+            f"canary_last_success_timestamp_seconds{{{MINILM}}}": "0+60x4 240x30",
+            f"canary_success{{{MINILM}}}": "1x40",
+        },
+        {
+            f"canary_last_success_timestamp_seconds{{{MINILM}}}": "0+60x30",
+            f"canary_success{{{MINILM}}}": "1x40",
+        },
+        "minilm on host:9108: no canary has been sent since the last good one 16m 0s ago",
+    ),
+    Case(  # it fails: CanaryFailing says so
+        "CanaryStopped",
+        "warning",
+        {f"canary_last_success_timestamp_seconds{{{MINILM}}}": "60x40", f"canary_success{{{MINILM}}}": "1x40"},
+        {f"canary_last_success_timestamp_seconds{{{MINILM}}}": "60x40", f"canary_success{{{MINILM}}}": "0x40"},
+        "minilm on host:9108: no canary has been sent since the last good one 19m 0s ago",
     ),
     Case(
         "TorchServeDown",
@@ -54,10 +87,48 @@ CASES = (
             f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
         },
         {
-            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "1x30",
+            # an ordinary load of four minutes
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "1x16 0x3 1x20",
             f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
         },
         "minilm on host:9108: 0 workers are ready, every request is refused",
+    ),
+    Case(
+        "WorkersMissing",
+        "warning",
+        {
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "2x4 1x30",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+        },
+        {  # a killed worker that comes back
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "2x12 1x5 2x20",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+        },
+        "minilm on host:9108: fewer workers are ready than wanted, 1",
+    ),
+    Case(
+        "ModelNotRegistered",
+        "critical",
+        {
+            f'embedding_device_expected{{{MINILM}, device="cpu"}}': "1x30",
+            f'torchserve_workers{{{JOB}, model="other", version="1.0", state="READY"}}': "1x30",
+            f"torchserve_up{{{JOB}}}": "1x30",
+        },
+        {
+            f'embedding_device_expected{{{MINILM}, device="cpu"}}': "1x30",
+            f'torchserve_workers{{{MINILM}, version="1.0", state="READY"}}': "0x30",
+            f"torchserve_up{{{JOB}}}": "1x30",
+        },
+        "minilm on host:9108: it should be served and TorchServe does not have it (expected 1, registered 0)",
+        labels={"model": "minilm", "device": "cpu"},
+    ),
+    Case(  # without TorchServe nothing is registered: that is TorchServeDown's business
+        "ModelNotRegistered",
+        "critical",
+        {f'embedding_device_expected{{{MINILM}, device="auto"}}': "1x30", f"torchserve_up{{{JOB}}}": "1x30"},
+        {f'embedding_device_expected{{{MINILM}, device="auto"}}': "1x30", f"torchserve_up{{{JOB}}}": "0x30"},
+        "minilm on host:9108: it should be served and TorchServe does not have it (expected 1, registered 0)",
+        labels={"model": "minilm", "device": "auto"},
     ),
     Case(
         "WorkerCrashLoop",

@@ -1,0 +1,48 @@
+"""What each running program was last started with, or told to read again.
+
+Written once a program has taken it, not when the files are: an `up` that ended halfway leaves the rest to the next one.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import orjson
+
+from archives.store import write_whole
+from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, Settings
+
+
+def inputs(settings: Settings, files: Mapping[str, Mapping[Path, str]]) -> dict[str, str]:
+    """Program → a digest of all that it reads when it starts; `files` are those of the observers that run."""
+    values = settings.model_dump(mode="json")
+    exporter = {name: value for name, value in values.items() if name not in OBSERVERS_OWN}
+    torchserve = {name: value for name, value in exporter.items() if name not in EXPORTERS_OWN}
+    read: dict[str, object] = {"exporter": exporter, "torchserve": torchserve}
+    for observer, contents in files.items():
+        read[observer] = {str(path): text for path, text in contents.items()}
+    return {
+        name: hashlib.sha256(orjson.dumps(one, option=orjson.OPT_SORT_KEYS)).hexdigest() for name, one in read.items()
+    }
+
+
+class Taken:
+    """The programs' digests, beside what they have to be."""
+
+    def __init__(self, settings: Settings, wanted: Mapping[str, str]) -> None:
+        self._file = settings.state / "taken.json"
+        self._wanted = wanted
+        try:
+            found = orjson.loads(self._file.read_bytes())
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            found = {}
+        self._taken = {name: found[name] for name in wanted if name in found}
+
+    def stale(self) -> list[str]:
+        """The programs that run, if they do, with something else."""
+        return [name for name in self._wanted if self._taken.get(name) != self._wanted[name]]
+
+    def mark(self, names: Iterable[str]) -> None:
+        """These have taken it, or do not run and will when they start."""
+        self._taken |= {name: self._wanted[name] for name in names if name in self._wanted}
+        write_whole(self._file, orjson.dumps(self._taken, option=orjson.OPT_INDENT_2))

@@ -1,0 +1,25 @@
+"""What `embedkit status` makes of programs that do not run."""
+
+import pytest
+
+from ops.settings import Settings
+from ops.status import idle
+from ops.supervisor.control import Program
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "counts"),
+    [
+        ("torchserve", "auto", True),
+        ("exporter", "auto", True),
+        ("grafana", "auto", False),
+        ("prometheus", "auto", False),
+        ("prometheus", "on", True),
+    ],
+)
+def test_a_program_that_was_not_promised_is_a_note(name: str, wanted: str, counts: bool) -> None:
+    """An observer that runs where it can does not make the service's status bad; one that is `on` does."""
+    settings = Settings.model_validate({"prometheus": wanted})
+    programs = [Program("one", "RUNNING", 1, 1, 1, 0, "", ""), Program(name, "FATAL", 0, 0, 0, 1, "", "a.log")]
+    said = (f"{name} is FATAL: `supervisorctl start {name}`, log a.log",)
+    assert idle(programs, settings) == ((said, ()) if counts else ((), said))
