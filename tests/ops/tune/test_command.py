@@ -37,7 +37,7 @@ def test_flags_make_the_plan() -> None:
         ({"p99": "0ms"}, "--p99 0ms: it has to be above 0"),
         ({"p99": "50 days"}, "(ms, s, m, min, h)"),
         ({"limit": "soon"}, "--limit soon"),
-        ({"profile": "long"}, "--profile long: no such kind of text"),
+        ({"profile": "poems"}, "--profile poems: no such kind of text"),
         ({"load": 1.0}, "--load 1: a share from 0.1 to 0.95"),
     ],
 )
