@@ -58,7 +58,7 @@ def look(*, on_gpu: bool) -> Machine:
     except importlib.metadata.PackageNotFoundError:
         openvino = False
     gpus = tuple(gpu.name for gpu in detect().gpus) if on_gpu else ()
-    return Machine(flags() & _TELLING, openvino, gpus if on_gpu else ())
+    return Machine(flags() & _TELLING, openvino, gpus)
 
 
 def candidates(spec: ModelSpec, machine: Machine) -> list[Candidate]:

@@ -105,15 +105,16 @@ def _try(
         (root / "model" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "model" / name).symlink_to(snapshot.root / name)
     card = {
-        **{
-            "model": spec.name,
-            "version": spec.version,
-            "revision": snapshot.revision,
-            "kit": "0",
-            "device": spec.device,
-        },
-        **{"threads": threads, "max_tokens": spec.max_tokens, "max_chars": _longest(spec)},
-        **{"token_budget": spec.token_budget, "batch_invariant": spec.batch_invariant},
+        "model": spec.name,
+        "version": spec.version,
+        "revision": snapshot.revision,
+        "kit": "0",
+        "device": spec.device,
+        "threads": threads,
+        "max_tokens": spec.max_tokens,
+        "max_chars": _longest(spec),
+        "token_budget": spec.token_budget,
+        "batch_invariant": spec.batch_invariant,
     }
     job: dict[str, Any] = {"folder": str(root), "package": package, "card": card, "bars": BARS}
     job["candidates"] = [[one.backend, one.dtype] for one in wanted]

@@ -1,6 +1,5 @@
 """`embedkit bench`. To be registered by the command line with `app.command()(bench)`."""
 
-import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,15 +66,7 @@ def chosen(*, quick: bool, seed: int, profiles: list[str], repeats: int | None, 
 
 def write(result: "Result", folder: Path) -> Path:
     """result.json and report.html in a folder of their own below this one; returns the page's path."""
-    import orjson
-
-    from archives.store import write_whole
+    from ops.bench.page import write_report
     from ops.bench.report import render
-    from ops.console import to_plain
 
-    content = orjson.dumps(result, default=to_plain, option=orjson.OPT_INDENT_2)
-    started = datetime.datetime.fromisoformat(result.started_at)
-    place = folder / f"{started:%Y%m%dT%H%M%SZ}"
-    write_whole(place / "result.json", content)
-    write_whole(place / "report.html", render(orjson.loads(content)).encode())
-    return place / "report.html"
+    return write_report(result, result.started_at, folder, render)

@@ -1,8 +1,15 @@
-"""The frame of a page that needs nothing beside itself."""
+"""The frame of a page that needs nothing beside itself, and its place beside its figures."""
 
-from collections.abc import Sequence
+import datetime
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
+
+import orjson
+
+from archives.store import write_whole
+from ops.console import to_plain
 
 
 def page(title: str, body: Sequence[str]) -> str:
@@ -15,3 +22,14 @@ def page(title: str, body: Sequence[str]) -> str:
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
+
+
+def write_report(result: object, started_at: str, folder: Path, render: Callable[[Mapping[str, Any]], str]) -> Path:
+    """result.json and report.html in a folder of their own below this one, named for the start (ISO 8601); returns the
+    page's path.
+    """
+    content = orjson.dumps(result, default=to_plain, option=orjson.OPT_INDENT_2)
+    place = folder / f"{datetime.datetime.fromisoformat(started_at):%Y%m%dT%H%M%SZ}"
+    write_whole(place / "result.json", content)
+    write_whole(place / "report.html", render(orjson.loads(content)).encode())
+    return place / "report.html"

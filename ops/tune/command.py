@@ -1,7 +1,6 @@
 """`embedkit tune`. To be registered by the command line with `app.command()(tune)`."""
 
 import contextlib
-import datetime
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -96,18 +95,10 @@ def _ended_in_order() -> Iterator[None]:
 
 def save(result: "Result", folder: Path) -> Path:
     """result.json and report.html in a folder of their own below this one; returns the page's path."""
-    import orjson
-
-    from archives.store import write_whole
-    from ops.console import to_plain
+    from ops.bench.page import write_report
     from ops.tune.report import render
 
-    content = orjson.dumps(result, default=to_plain, option=orjson.OPT_INDENT_2)
-    started = datetime.datetime.fromisoformat(result.started_at)
-    place = folder / f"{started:%Y%m%dT%H%M%SZ}"
-    write_whole(place / "result.json", content)
-    write_whole(place / "report.html", render(orjson.loads(content)).encode())
-    return place / "report.html"
+    return write_report(result, result.started_at, folder, render)
 
 
 def _print(result: "Result", out: Any) -> None:
