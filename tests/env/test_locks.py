@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from env.chooser import FLAVOURS, load_pins, lock_path
-from env.lock import ROOT, LockError, torch_cuda_dependencies, with_cpu_torch
+from env.lock import LockError, torch_cuda_dependencies, with_cpu_torch
 from env.requirements import packages_of, subset
+from ops.settings import ROOT
 
 
 def lock_of(flavour: str) -> str:
