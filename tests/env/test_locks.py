@@ -1,12 +1,14 @@
 """The hashed locks: what they hold, and how they are made. That drift is seen is shown in test_places.py."""
 
 import re
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from env.chooser import FLAVOURS, load_pins, lock_path
-from env.lock import LockError, torch_cuda_dependencies, with_cpu_torch
+from env.lock import LockError, torch_cuda_dependencies, uv, with_cpu_torch
 from env.requirements import packages_of, subset
 from ops.settings import ROOT
 
@@ -36,12 +38,21 @@ def test_the_cpu_lock_takes_the_cpu_build_alone() -> None:
     assert only_cuda == []
 
 
+def resolve(lock: Path, empty: Path) -> None:
+    """Resolve a lock for an empty folder, hashes demanded, as pip does for conda; raises where a package is lacking."""
+    into = ("--python", sys.executable, "--target", str(empty))
+    uv(ROOT, "pip", "install", "--dry-run", "--require-hashes", *into, "-r", str(lock))
+
+
 @pytest.mark.parametrize("flavour", ["cuda12", "cuda13"])
-def test_the_cuda_locks_are_complete(flavour: str) -> None:
-    """A CUDA lock has torch, its NVIDIA packages and torchvision, so that it installs with resolution on as well."""
-    names = packages_of(lock_of(flavour))
-    assert {"torch", "torchvision", "triton"} <= set(names)
-    assert any(name.startswith("nvidia-cudnn") for name in names)
+def test_the_cuda_locks_are_complete(flavour: str, tmp_path: Path) -> None:
+    """A CUDA lock has all that its packages ask for, so that it installs with resolution on as well; without
+    torchvision it would not."""
+    resolve(lock_path(flavour), tmp_path / "empty")
+    lock = lock_of(flavour)
+    (tmp_path / "lock.txt").write_text(lock.replace(subset(lock, {"torchvision"}), ""))
+    with pytest.raises(LockError, match="no trusted hash was provided for: `torchvision`"):
+        resolve(tmp_path / "lock.txt", tmp_path / "empty")
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
