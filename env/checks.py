@@ -58,7 +58,7 @@ def python_version(version: tuple[int, int]) -> Finding:
 
 def entered_by(door: Door, choice: Choice) -> Finding:
     """The door, and the lock that came through it."""
-    detail = f"{door.name}: {door.detail}, lock {choice.flavour} because {choice.reason}"
+    detail = f"{door.name}: {door.detail}, lock {choice.flavour} ({choice.reason})"
     return Finding("door", "note" if door.name == "none" else "ok", detail)
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the pins."""
+"""What can be wrong with the pins. Standard library only."""
 
 
 class PinError(RuntimeError):

@@ -109,7 +109,8 @@ def project(pins: Pins) -> Iterator[Repeat]:
     yield Repeat(PROJECT, "the build's setuptools", r'^requires = \["setuptools==(.+)"', pins.packages["setuptools"])
     yield Repeat("Makefile", "PYTHON", r"^PYTHON \?= python(\S+)", python)
     yield Repeat("Makefile", "--python", r"--python (\S+)", python)
-    yield Repeat(".ci/run", "the interpreter's name", r"\bpython(\d\.\d+)\b", python)
+    for file in (".ci/run", "env/bootstrap.py", *READMES, "docs/environment.md"):
+        yield Repeat(file, "Python in words and commands", r"\b[Pp]ython ?(3\.\d+)\b", python)
     yield Repeat(".ci/run", "the interpreter's version", r"version_info\[:2\] != \((.+?)\)", python.replace(".", ", "))
 
 

@@ -49,7 +49,11 @@ def commands_of(part: typer.Typer) -> set[str]:
 
 
 COMMANDS = commands_of(app)
-GROUPS = {each.name or "": commands_of(each.typer_instance) for each in app.registered_groups if each.typer_instance}
+GROUPS = {
+    str(each.name or each.typer_instance.info.name): commands_of(each.typer_instance)
+    for each in app.registered_groups
+    if each.typer_instance
+}
 
 
 def text_of(page: str) -> str:

@@ -17,7 +17,8 @@ from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, 
 from rattler.exceptions import SolverError
 from rattler.shell import ActivationVariables, Shell, activate
 
-from env.conda import FILES
+from env.chooser import Choice
+from env.conda import FILES, prefix_problem
 from env.jdk import packaged_java
 from ops.settings import ROOT
 from tests.e2e.stack import OBSERVERS_OFF, free_ports
@@ -121,9 +122,13 @@ def test_activation_names_the_jdk_the_door_and_the_lock(channel: str, tmp_path: 
     assert f"{prefix}/bin/embedkit status" in said.stdout
 
 
-def entries(lock: str) -> list[str]:
-    """The lock, entry by entry, hashes included."""
-    return re.findall(r"^\S+==.*\n(?:    .*\n?)*", lock, re.MULTILINE)
+def test_what_conda_left_out_is_said() -> None:
+    """conda goes on where pip has failed: what is missing of the lock is named, with conda's way to mend it."""
+    assert prefix_problem(Path("/p"), Choice("cpu", "this is one"), repair=False) == ""
+    lacking = prefix_problem(Path("/p"), Choice("cuda13", "this is none"), repair=False)
+    assert re.match(r"/p lacks of cuda13\.txt: cuda-bindings \S+, .* more: conda env remove -p /p", lacking)
+    assert lacking.endswith("then create it again from env/environment.yml")
+    assert "is conda's to make" in prefix_problem(Path("/p"), Choice("cpu", "this is one"), repair=True)
 
 
 @pytest.fixture

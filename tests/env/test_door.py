@@ -53,7 +53,7 @@ def test_the_doctor_names_door_and_lock() -> None:
     choice = Choice("cuda13", "TORCH=cuda13 says so")
     named = entered_by(door(CONDA, Path("/opt/conda/envs/embedkit"), KIT), choice)
     assert named.status == "ok"
-    assert named.detail == "conda: the conda environment embedkit, lock cuda13 because TORCH=cuda13 says so"
+    assert named.detail == "conda: the conda environment embedkit, lock cuda13 (TORCH=cuda13 says so)"
     outside = entered_by(door({}, Path("/usr"), KIT), choice)
     assert (outside.status, "nix develop, conda, make up" in outside.detail) == ("note", True)
 
