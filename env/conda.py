@@ -72,7 +72,9 @@ def prefix_problem(prefix: Path, choice: Choice, *, repair: bool) -> str:
     again = f"conda env remove -p {prefix}, then create it again from {file}"
     if repair:
         return f"{prefix} is conda's to make: {again}"
-    there = {_normal(one.metadata["Name"]): one.version for one in importlib.metadata.distributions()}
+    there: dict[str, str] = {}
+    for one in importlib.metadata.distributions():  # of two, the first is the one that would be imported
+        there.setdefault(_normal(one.metadata["Name"]), one.version)
     wanted = packages_of(choice.lock.read_text(encoding="utf-8"))
     lacking = [f"{name} {version}" for name, version in wanted.items() if there.get(_normal(name)) != version]
     if not lacking:

@@ -123,7 +123,7 @@ def test_activation_names_the_jdk_the_door_and_the_lock(channel: str, tmp_path: 
 
 
 def test_what_conda_left_out_is_said() -> None:
-    """conda leaves an environment behind where pip has failed: what is missing of the lock is named, with conda's way to mend it."""
+    """conda leaves an environment behind where pip has failed: what it lacks is named, with conda's way to mend it."""
     assert prefix_problem(Path("/p"), Choice("cpu", "this is one"), repair=False) == ""
     lacking = prefix_problem(Path("/p"), Choice("cuda13", "this is none"), repair=False)
     assert re.match(r"/p lacks of cuda13\.txt: cuda-bindings \S+, .* more: conda env remove -p /p", lacking)
