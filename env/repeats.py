@@ -140,10 +140,11 @@ def flake(pins: Pins) -> Iterator[Repeat]:
 
 
 def containerfile(pins: Pins) -> Iterator[Repeat]:
-    """The build arguments' defaults. A tag goes on after Debian's name and the JDK's number; its digest is no pin."""
+    """The build arguments' defaults. An image's digest belongs to its tag, so that a person has to name both."""
     file, debian = "env/Containerfile", pins.rest["container"]["debian"]
-    yield Repeat(file, "DEBIAN_BASE", r"^ARG DEBIAN_BASE=\S*debian:([a-z]+)", debian)
-    yield Repeat(file, "JDK_BASE", r"^ARG JDK_BASE=[^:\s]+:(\d+)", pins.jdk)
+    mend = "name an image of that release there, with its digest"
+    yield Repeat(file, "DEBIAN_BASE", r"^ARG DEBIAN_BASE=\S*debian:([a-z]+)", debian, mend)
+    yield Repeat(file, "JDK_BASE", r"^ARG JDK_BASE=[^:\s]+:(\d+)", pins.jdk, mend)
     yield Repeat(file, "ARG PYTHON", r"^ARG PYTHON=(\S+)", pins.python)
     yield Repeat(file, "ARG JDK", r"^ARG JDK=(\S+)", pins.jdk)
 
