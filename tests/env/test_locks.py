@@ -46,10 +46,13 @@ def resolve(lock: Path, empty: Path) -> None:
 
 @pytest.mark.parametrize("flavour", ["cuda12", "cuda13"])
 def test_the_cuda_locks_are_complete(flavour: str, tmp_path: Path) -> None:
-    """A CUDA lock has all that its packages ask for, so that it installs with resolution on as well; without
-    torchvision it would not."""
-    resolve(lock_path(flavour), tmp_path / "empty")
-    lock = lock_of(flavour)
+    """A CUDA lock has all that its packages ask for, so that it installs with resolution on as well."""
+    resolve(lock_path(flavour), tmp_path)
+
+
+def test_a_cuda_lock_without_torchvision_would_not_be(tmp_path: Path) -> None:
+    """sentence-transformers asks for it: the lock that lacks it is refused by name."""
+    lock = lock_of("cuda12")
     (tmp_path / "lock.txt").write_text(lock.replace(subset(lock, {"torchvision"}), ""))
     with pytest.raises(LockError, match="no trusted hash was provided for: `torchvision`"):
         resolve(tmp_path / "lock.txt", tmp_path / "empty")
