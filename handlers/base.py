@@ -108,9 +108,10 @@ class EmbeddingHandler:
     def handle(self, data: Sequence[object], context: Any) -> list[bytes]:
         """The answers to one batch, in order; status and headers go into the context."""
         started = time.monotonic()
-        items = self.preprocess(data, context)
-        self.inference(items)
-        answers = self.postprocess(items, context)
+        with self._telemetry.busy():
+            items = self.preprocess(data, context)
+            self.inference(items)
+            answers = self.postprocess(items, context)
         if any(item.vectors is not None and not item.canary for item in items):
             self._telemetry.answered(time.monotonic() - started)
         return answers

@@ -27,6 +27,10 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+DrainTimeout = Annotated[
+    float | None,
+    typer.Option(min=0, help="seconds for what is in flight; without it the model's response timeout and 30 s"),
+]
 Model = Annotated[str, typer.Argument(help="a model of archives/models.toml")]
 
 
@@ -106,6 +110,36 @@ def _print_up(settings: Settings, probes: Any) -> None:
         answer = f"answers in {found.latency_s * 1000:.0f} ms, cosine {found.cosine:.6f}"
         shown.add_row(f"model {name}", answer, str(settings.inference_port), str(settings.logs / "model.log"))
     out.print(shown)
+
+
+@app.command()
+def deploy(model: Model, drain_timeout: DrainTimeout = None, json: Json = False) -> None:
+    """Serve a model as models.toml has it now, in place of what is served, without a failed request."""
+    from ops.deploy.command import deploy_model
+
+    with told():
+        _print_deployed(deploy_model(running_settings(), model, Reporter(), drain_s=drain_timeout), json=json)
+
+
+@app.command()
+def rollback(model: Model, drain_timeout: DrainTimeout = None, json: Json = False) -> None:
+    """Serve the archive that a model was served from before, without a failed request."""
+    from ops.deploy.command import rollback_model
+
+    with told():
+        _print_deployed(rollback_model(running_settings(), model, Reporter(), drain_s=drain_timeout), json=json)
+
+
+def _print_deployed(done: Any, *, json: bool) -> None:
+    if json:
+        print_json(done)
+        return
+    for version in done.dropped:
+        err.print(f"embedkit: {done.model}: version {version} was removed with requests in flight, which got an error")
+    if done.changed:
+        out.print(f"{done.model}: {done.archive} in place of {done.was}, in {done.seconds:.1f} s")
+    else:
+        out.print(f"{done.model}: {done.archive} serves, nothing to change")
 
 
 @app.command()

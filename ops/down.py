@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from archives.progress import Progress
-from ops.desired import applied_file, desired_file, read_models, write_models
+from ops.desired import desired_file, forget, read_models, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive
 from ops.settings import Settings
@@ -46,7 +46,6 @@ def take_out(settings: Settings, names: Iterable[str], progress: Progress) -> li
     """
     with exclusive(settings.run / "up.lock", progress.say):
         desired = read_models(desired_file(settings))
-        applied = read_models(applied_file(settings))
         going = list(names)
         unknown = [name for name in going if name not in desired]
         if unknown:
@@ -54,12 +53,12 @@ def take_out(settings: Settings, names: Iterable[str], progress: Progress) -> li
         for name in going:
             del desired[name]
         write_models(desired_file(settings), desired)
+        for name in going:
+            forget(settings, name)
         if Supervisor(settings).running():
             management = Management(settings, timeout_s=60)
             for name in going:
-                for loaded in management.describe(name):
+                for loaded in reversed(management.describe(name)):  # the default goes last, as TorchServe insists
                     progress.say(f"{name}: removing version {loaded.version} from the server")
                     management.unregister(name, loaded.version)
-                applied.pop(name, None)
-            write_models(applied_file(settings), applied)
     return list(desired)

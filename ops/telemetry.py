@@ -16,6 +16,7 @@ import orjson
 from prometheus_client.mmap_dict import MmapedDict
 
 from archives.store import write_whole
+from handlers.telemetry import BUSY_SINCE
 
 FOLDED = "folded.json"
 _KINDS = ("histogram", "counter", "gauge_mostrecent")
@@ -254,3 +255,12 @@ def last_answers(folder: Path) -> dict[str, LastAnswer]:
         for model, found in values.items()
         if len(found) == 2 and found["embedding_last_answer_timestamp_seconds"] > 0
     }
+
+
+def busy_since(folder: Path, pid: int) -> float | None:
+    """When the batch that a worker computes now began, in Unix time; 0 for none, None where its telemetry is off."""
+    try:
+        values = read_file(folder / f"gauge_mostrecent_{pid}.db")
+    except (FileNotFoundError, DamagedFileError):
+        return None
+    return next((value for key, (value, _) in values.items() if _parsed(key)[0] == BUSY_SINCE), None)

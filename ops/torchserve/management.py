@@ -33,13 +33,15 @@ class Worker:
 
 @dataclass(frozen=True)
 class Loaded:
-    """One version of a model in the server."""
+    """One version of a model in the server. `archive` is what it was registered from, a name in the store."""
 
     model: str
     version: str
     archive: str
     min_workers: int
     batch_size: int
+    max_batch_delay_s: float
+    response_timeout_s: float
     workers: tuple[Worker, ...]
     queue_remaining: int
     queue_pending: int
@@ -67,6 +69,8 @@ def _loaded(entry: Mapping[str, Any]) -> Loaded:
         archive=str(entry.get("modelUrl", "")),
         min_workers=int(entry["minWorkers"]),
         batch_size=int(entry["batchSize"]),
+        max_batch_delay_s=int(entry["maxBatchDelay"]) / 1000,
+        response_timeout_s=int(entry["responseTimeout"]),
         workers=workers,
         queue_remaining=int(queue.get("remainingCapacity", 0)),
         queue_pending=int(queue.get("pendingRequests", 0)),
@@ -98,11 +102,19 @@ class Management:
 
     def describe(self, model: str) -> list[Loaded]:
         """Every version of a model, the default first; empty when it is not registered."""
-        answer = self._call("GET", f"/models/{model}/all")
+        found = self._describe(f"{model}/all")
+        if len(found) < 2:
+            return found
+        # TorchServe lists them in no order, and says of none whether it is the default.
+        default = {one.version for one in self._describe(model)}
+        return sorted(found, key=lambda one: one.version not in default)
+
+    def _describe(self, path: str) -> list[Loaded]:
+        answer = self._call("GET", f"/models/{path}")
         if answer.status_code == 404:
             return []
         if answer.status_code != 200:
-            raise ManagementError(f"describing {model}: {answer.status_code} {answer.text.strip()}")
+            raise ManagementError(f"describing {path}: {answer.status_code} {answer.text.strip()}")
         return [_loaded(entry) for entry in answer.json()]
 
     def register(self, model: str, archive: str) -> None:
@@ -117,6 +129,12 @@ class Management:
         answer = self._call("PUT", f"/models/{model}/{version}", wanted)
         if answer.status_code not in {200, 202}:
             raise ManagementError(f"scaling {model}: {answer.status_code} {answer.text.strip()}")
+
+    def set_default(self, model: str, version: str) -> None:
+        """Let requests that name no version come to this one from now on."""
+        answer = self._call("PUT", f"/models/{model}/{version}/set-default")
+        if answer.status_code != 200:
+            raise ManagementError(f"making {model} {version} the default: {answer.status_code} {answer.text.strip()}")
 
     def unregister(self, model: str, version: str) -> None:
         """Remove one version, or what was given is no longer there."""
