@@ -135,7 +135,7 @@ def _print_deployed(done: Any, *, json: bool) -> None:
         print_json(done)
         return
     for version in done.dropped:
-        err.print(f"embedkit: {done.model}: version {version} was removed with requests in flight, which got an error")
+        err.print(f"embedkit: {done.model}: version {version} may have had requests in flight, which got an error")
     if done.changed:
         out.print(f"{done.model}: {done.archive} in place of {done.was}, in {done.seconds:.1f} s")
     else:
@@ -145,25 +145,32 @@ def _print_deployed(done: Any, *, json: bool) -> None:
 @app.command()
 def down(
     model: Annotated[list[str] | None, typer.Argument(help="only take these out of service")] = None,
+    drain: Annotated[bool, typer.Option("--drain", help="refuse new requests and let accepted ones finish")] = False,
+    drain_timeout: DrainTimeout = None,
     json: Json = False,
 ) -> None:
     """Stop the service and leave no process, port or temp folder behind; or take single models out of it."""
-    from ops.down import bring_down, take_out
+    from ops.down import Drain, bring_down, take_out
 
     with told():
-        settings = running_settings()
+        settings, reporter = running_settings(), Reporter()
+        drained = Drain(drain_timeout) if drain else None
+        shown: dict[str, Any]
         if model:
-            left = take_out(settings, model, Reporter())
-            if json:
-                print_json({"serving": left})
-            else:
-                out.print(f"still serving: {', '.join(left) or 'nothing'}")
-            return
-        ran = bring_down(settings, Reporter().say)
-        if json:
-            print_json({"stopped": ran})
+            left, dropped = take_out(settings, model, reporter, drained)
+            shown, text = {"serving": left}, f"still serving: {', '.join(left) or 'nothing'}"
         else:
-            out.print("stopped" if ran else "nothing was running")
+            done = bring_down(settings, reporter.say, drained)
+            dropped = list(done.dropped)
+            shown, text = {"stopped": done.ran}, "stopped" if done.ran else "nothing was running"
+        if json:
+            print_json({**shown, "dropped": dropped})
+        else:
+            out.print(text)
+        for one in dropped:
+            err.print(f"[red]embedkit:[/red] in flight when it was stopped: {one}")
+        if dropped:
+            raise typer.Exit(1)
 
 
 @app.command()

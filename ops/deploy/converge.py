@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 
 from archives.progress import Progress
-from ops.deploy.bridge import unpack
 from ops.deploy.drain import wait_until_quiet
+from ops.deploy.folders import unpack
 from ops.deploy.plan import MakeDefault, Register, Remove, Step, Verify, next_step
 from ops.desired import Served, commit, desired_file, read_models
 from ops.errors import OpsError

@@ -29,8 +29,8 @@ class InFlight:
         return not (self.queued or self.busy or self.silent)
 
     def __str__(self) -> str:
-        silent = f", {self.silent} workers that do not tell" if self.silent else ""
-        return f"{self.queued} requests queued, {self.busy} batches computed{silent}"
+        silent = f" and {self.silent} workers that do not tell" if self.silent else ""
+        return f"{self.queued} queued requests, {self.busy} batches at work{silent}"
 
 
 def in_flight(loaded: Loaded, since: Callable[[int], float | None]) -> InFlight:
