@@ -128,9 +128,12 @@ class Policy:
         yield from server
         if server or not look.answers:
             return
+        acted_on = set()
         for model in look.models:
-            yield from self._workers(now, model)
-        yield from self._sick(now, look, look.server)
+            for action in self._workers(now, model):
+                acted_on.add(model.model)
+                yield action
+        yield from self._sick(now, look, look.server, acted_on)
 
     # The server.
 
@@ -222,10 +225,12 @@ class Policy:
                 failing.probes += 1
                 failing.error, failing.unreachable = probe.error, probe.outcome == "unreachable"
 
-    def _sick(self, now: float, look: Look, server: Process) -> Iterator[Action]:
+    def _sick(self, now: float, look: Look, server: Process, acted_on: set[str]) -> Iterator[Action]:
         defaults = [model for model in look.models if model.default and model.wanted]
         sick = [model for model in defaults if self._is_sick(now, model)]
         for model in sick:
+            if model.model in acted_on:
+                continue
             failing = self._failing[model.model]
             reason = f"{failing.probes} probes in a row failed: {failing.error}"
             alone = len(sick) < len(defaults)
