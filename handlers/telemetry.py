@@ -9,8 +9,7 @@ import logging
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +21,6 @@ from .items import Item
 log = logging.getLogger("embedkit")
 
 FOLDER_VARIABLE = "EMBEDKIT_TELEMETRY_DIR"
-# Of one worker, so it is read from its own file and never added up.
-BUSY_SINCE = "embedding_busy_since_timestamp_seconds"
 Stage = Literal["decode", "tokenize", "forward", "encode"]
 STAGES: tuple[Stage, ...] = ("decode", "tokenize", "forward", "encode")
 
@@ -79,15 +76,6 @@ class Telemetry:
         """Measures a `with` block as one stage of one batch, unless all its items turn out to be canaries."""
         return _Timed(self, stage, items)
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Tells from outside whether this worker has a batch, and since when: TorchServe does not say."""
-        self.record(lambda metrics: metrics.busy_since(time.time()))
-        try:
-            yield
-        finally:
-            self.record(lambda metrics: metrics.busy_since(0.0))
-
     def batch(self, *, texts: int, tokens: int, padded: int, truncated: int) -> None:
         """One computed batch: its texts, its real tokens, those computed with padding, and how many texts were cut."""
         if texts:
@@ -96,6 +84,14 @@ class Telemetry:
     def answered(self, seconds: float) -> None:
         """A batch with at least one vector in it was answered, `seconds` after it came."""
         self.record(lambda metrics: metrics.answered(seconds))
+
+    def at_work(self, *, canaries: bool = False) -> None:
+        """A batch has come; or it has turned out to hold canaries alone."""
+        self.record(lambda metrics: metrics.at_work(canaries))
+
+    def idle(self) -> None:
+        """The batch is done."""
+        self.record(lambda metrics: metrics.idle())
 
     def record(self, observe: "Callable[[_Metrics], None]") -> None:
         """Lets it measure; what it raises ends the measuring."""
@@ -179,14 +175,21 @@ class _Metrics:
             gauge("embedding_last_answer_timestamp_seconds", "When the last vector was answered."),
             gauge("embedding_last_answer_latency_seconds", "Time the last answered batch took."),
         )
-        busy_since = gauge(BUSY_SINCE, "When the batch that is computed now began, 0 where there is none.")
+        # For the watchdog alone. Of users' batches it waits longer than of known short texts.
+        begun = Gauge(
+            "embedkit_batch_begun_seconds",
+            "When the batch in the worker came, by the monotonic clock; 0 between batches.",
+            ["model", "of"],
+            registry=None,
+            multiprocess_mode="mostrecent",
+        )
+        begun_of = [begun.labels(**by_model, of=of)._value for of in ("users", "canaries")]
         # Every value has its place by now: a file that had to grow later would be mapped anew.
         self.stages = {stage: _observe(child) for stage, child in stages.items()}
         self._batch_texts, self._batch_tokens = _observe(batch_texts), _observe(batch_tokens)
         self._counters, self._counter_at = _place(counters[0])[0], [_place(each)[1] for each in counters]
         self._last, self._last_at = _place(last[0])[0], [_place(each)[1] for each in last]
-        self._busy_at = _place(busy_since)[1]
-        self.busy_since(0.0)
+        self._users_at, self._canaries_at = (_place(each)[1] for each in begun_of)  # in the same file as `last`
 
     def batch(self, texts: int, tokens: int, padded: int, truncated: int) -> None:
         self._batch_texts(texts)
@@ -200,8 +203,14 @@ class _Metrics:
         for at, value in zip(self._last_at, (now, seconds), strict=True):
             cells[at], cells[at + 1] = value, now
 
-    def busy_since(self, timestamp: float) -> None:
-        self._last[self._busy_at], self._last[self._busy_at + 1] = timestamp, time.time()
+    def at_work(self, canaries: bool) -> None:
+        if canaries:
+            self._last[self._canaries_at], self._last[self._users_at] = self._last[self._users_at], 0.0
+        else:
+            self._last[self._users_at] = time.monotonic()
+
+    def idle(self) -> None:
+        self._last[self._users_at] = self._last[self._canaries_at] = 0.0
 
 
 def _place(value: Any) -> "tuple[memoryview[float], int]":

@@ -1,4 +1,4 @@
-"""One command at a time: a lock between processes that ends with its holder."""
+"""One command at a time: a lock between processes that ends with its holder, whose name is in the file meanwhile."""
 
 import contextlib
 import fcntl
@@ -6,6 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
+
+
+def _taken(handle: IO[str], how: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -13,14 +22,11 @@ def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold a lock file until the block ends; says whom it waits for when another holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"`{holder(path)}` is at work here; waiting for it")
+        if not _taken(handle):
+            say(f"{holder(path) or 'the watchdog'} is at work here; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         handle.truncate(0)
-        words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-        handle.write(f"{' '.join(words)} (pid {os.getpid()})")
+        handle.write(f"{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])} (pid {os.getpid()})")
         handle.flush()
         try:
             yield
@@ -28,13 +34,21 @@ def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
             handle.truncate(0)
 
 
+@contextlib.contextmanager
+def at_once(path: Path) -> Iterator[bool]:
+    """Hold the lock until the block ends if nobody else does; says whether it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as handle:
+        alone = _taken(handle)
+        if alone:
+            handle.truncate(0)  # the name of one that was killed
+        yield alone
+
+
 def holder(path: Path) -> str:
-    """The command that holds the lock; empty where nobody does."""
+    """The command that holds the lock, and its pid; empty where nobody does."""
     try:
         with path.open() as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return "" if _taken(handle, fcntl.LOCK_SH) else handle.read()
     except FileNotFoundError:
         return ""
-    except BlockingIOError:
-        return path.read_text(encoding="utf-8")
-    return ""

@@ -10,6 +10,7 @@ from ops.deploy.command import lock_file
 from ops.deploy.plan import next_step
 from ops.desired import Served
 from ops.exclusive import holder
+from ops.pause import paused
 from ops.probe import Probe, Reference, probe
 from ops.settings import OBSERVERS, Settings
 from ops.supervisor.control import Program, Supervisor
@@ -141,7 +142,8 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
     needed, others = idle(programs, settings)
     if needed and not problem:
         problem = needed[0]
-    notes = (*others, *_unfinished(settings, unfinished))
+    pause = paused(settings, now)
+    notes = (*others, *([pause.said(now)] if pause else []), *_unfinished(settings, unfinished))
     return Status(supervisor.pid(), programs, tuple(models), settings.ports, problem, notes)
 
 

@@ -16,7 +16,6 @@ import orjson
 from prometheus_client.mmap_dict import MmapedDict
 
 from archives.store import write_whole
-from handlers.telemetry import BUSY_SINCE
 
 FOLDED = "folded.json"
 _KINDS = ("histogram", "counter", "gauge_mostrecent")
@@ -257,10 +256,11 @@ def last_answers(folder: Path) -> dict[str, LastAnswer]:
     }
 
 
-def busy_since(folder: Path, pid: int) -> float | None:
-    """When the batch that a worker computes now began, in Unix time; 0 for none, None where its telemetry is off."""
+def is_busy(folder: Path, pid: int) -> bool | None:
+    """Whether a worker has a batch now; None where it does not tell."""
     try:
         values = read_file(folder / f"gauge_mostrecent_{pid}.db")
     except (FileNotFoundError, DamagedFileError):
         return None
-    return next((value for key, (value, _) in values.items() if _parsed(key)[0] == BUSY_SINCE), None)
+    begun = [value for key, (value, _) in values.items() if _parsed(key)[0] == "embedkit_batch_begun_seconds"]
+    return any(begun) if begun else None

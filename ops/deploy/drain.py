@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ops.settings import Settings
-from ops.telemetry import busy_since
+from ops.telemetry import is_busy
 from ops.torchserve.management import Loaded, Management
 
 POLL_S = 0.2
@@ -33,10 +33,10 @@ class InFlight:
         return f"{self.queued} queued requests, {self.busy} batches at work{silent}"
 
 
-def in_flight(loaded: Loaded, since: Callable[[int], float | None]) -> InFlight:
-    """What TorchServe says of the queue and the workers of their batches; `since`: pid → see telemetry.busy_since."""
-    told = [since(worker.pid) for worker in loaded.workers if worker.ready]
-    return InFlight(loaded.queue_pending, sum(bool(one) for one in told), sum(one is None for one in told))
+def in_flight(loaded: Loaded, busy: Callable[[int], bool | None]) -> InFlight:
+    """What TorchServe says of the queue and the workers of their batches; `busy`: pid → see telemetry.is_busy."""
+    told = [busy(worker.pid) for worker in loaded.workers if worker.ready]
+    return InFlight(loaded.queue_pending, sum(one is True for one in told), sum(one is None for one in told))
 
 
 class Quiet:
@@ -83,7 +83,7 @@ def wait_until_quiet(
         # A worker's batch is collected outside the queue.
         quiet = quiet or Quiet(loaded.max_batch_delay_s + ON_THE_WAY_S)
         limit = loaded.response_timeout_s + ALLOWANCE_S if limit_s is None else limit_s
-        found = in_flight(loaded, lambda pid: busy_since(settings.telemetry, pid))
+        found = in_flight(loaded, lambda pid: is_busy(settings.telemetry, pid))
         now = time.monotonic()
         if quiet.see(found, now):
             return found

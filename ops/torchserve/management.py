@@ -41,10 +41,11 @@ class Loaded:
     min_workers: int
     batch_size: int
     max_batch_delay_s: float
-    response_timeout_s: float
     workers: tuple[Worker, ...]
     queue_remaining: int
     queue_pending: int
+    response_timeout_s: int = 120  # TorchServe's own defaults
+    startup_timeout_s: int = 120
 
     @property
     def ready(self) -> int:
@@ -70,10 +71,11 @@ def _loaded(entry: Mapping[str, Any]) -> Loaded:
         min_workers=int(entry["minWorkers"]),
         batch_size=int(entry["batchSize"]),
         max_batch_delay_s=int(entry["maxBatchDelay"]) / 1000,
-        response_timeout_s=int(entry["responseTimeout"]),
         workers=workers,
         queue_remaining=int(queue.get("remainingCapacity", 0)),
         queue_pending=int(queue.get("pendingRequests", 0)),
+        response_timeout_s=int(entry["responseTimeout"]),
+        startup_timeout_s=int(entry["startupTimeout"]),
     )
 
 
