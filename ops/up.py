@@ -169,7 +169,7 @@ def _check_room(
     served = read_models(desired_file(settings)) if alive else {}
     for name, one in goal.items():
         if name in served and served[name] != one:
-            check_room(one, prepared[name].need, hardware)
+            check_room(settings, one, prepared[name].need, hardware)
     unfit = misfits([one for name, one in prepared.items() if name not in served], hardware)
     if unfit:
         raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in unfit))

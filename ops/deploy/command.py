@@ -1,5 +1,6 @@
 """`embedkit deploy MODEL` and `embedkit rollback MODEL`: another archive in a served model's place, without a gap."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from ops.prepare import prepare, spec_of
 from ops.served import prune
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
-from ops.torchserve.management import Management
+from ops.torchserve.management import Management, ManagementError
 
 # On top of a model's own start-up time: JVM, supervisord, the other models' loads.
 START_ALLOWANCE_S = 60.0
@@ -102,12 +103,16 @@ def _served(settings: Settings, model: str) -> Served:
     return current
 
 
-def check_room(target: Served, need: Need, hardware: Hardware) -> None:
-    """Refuse a second version that the memory is too small for.
+def check_room(settings: Settings, target: Served, need: Need, hardware: Hardware) -> None:
+    """Refuse a second version that the memory is too small for; one that is loaded already has taken its part.
 
     Raises:
         OpsError: with the figures and the ways out.
     """
+    with contextlib.suppress(ManagementError):  # a server that still starts has no second version
+        loaded = Management(settings).describe(target.model)
+        if any(one.archive == target.archive or one.version == bridge_name(target) for one in loaded):
+            return
     problems = misfits([need], hardware)
     if problems:
         raise OpsError(
@@ -122,9 +127,7 @@ def _replace(
 ) -> Deployed:
     started, model = time.monotonic(), target.model
     current = read_models(desired_file(settings))[model]
-    loaded = Management(settings).describe(model)
-    if not any(one.archive == target.archive or one.version == bridge_name(target) for one in loaded):
-        check_room(target, need, detect())
+    check_room(settings, target, need, detect())
     converging = Converging(settings, target, limits, progress, rolling_back=rolling_back)
     converging.run()
     prune(settings)

@@ -8,11 +8,12 @@ from archives.progress import Progress
 from ops.deploy.drain import wait_until_quiet
 from ops.deploy.folders import unpack
 from ops.deploy.plan import MakeDefault, Register, Remove, Step, Verify, next_step
+from ops.deploy.removed import add_removed
 from ops.desired import Served, commit, desired_file, read_models
 from ops.errors import OpsError
 from ops.prepare import reference_of
 from ops.probe import Probe
-from ops.served import published
+from ops.served import prune, published
 from ops.serving import Expected, wait_until_serving
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
@@ -111,6 +112,7 @@ class Converging:
             return OpsError(f"{error}\n`embedkit deploy {self._target.model}` tries it again")
         self._say(f"{self._target.archive} is refused: taking it out again")
         Converging(self._settings, old, self._limits, self._progress).undo()
+        prune(self._settings)
         return RefusedError(f"{self._target.archive} is refused, {old.archive} goes on serving: {error}")
 
     def _remove(self, version: str) -> None:
@@ -121,6 +123,8 @@ class Converging:
         if not left.nothing:
             self.dropped.append(version)
             self._say(f"version {version} still has {left}: removing it all the same")
+        workers = sum(len(one.workers) for one in self._management.describe(model) if one.version == version)
+        add_removed(self._settings, model, workers)
         self._management.unregister(model, version)
         self._say(f"version {version} is removed")
 

@@ -189,6 +189,10 @@ _TABLE: tuple[Family, ...] = (
         "gauge", "desired", "embedding_device_expected", "model device",
         "1 for the device (cuda, cpu, auto) that archives/models.toml asks for a served model.",
     ),
+    _family(
+        "counter", "desired", "embedkit_removed_workers_total", "model",
+        "Workers ended with a version that a deploy has removed; to be told from those that crash.",
+    ),
     # GPUs.
     _family("gauge", "nvml", "gpu_info", "uuid index name driver", "1 for each GPU."),
     _family(

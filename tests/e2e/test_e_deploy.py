@@ -102,7 +102,7 @@ class Load:
             while not self._stop.wait(pause_s):
                 sent = time.monotonic()
                 try:
-                    answer = session.post(self.deployment.stack.url(MODEL, self.path), json={"input": TEXT}, timeout=60)
+                    answer = session.post(self.deployment.stack.url(MODEL, self.path), json={"input": TEXT}, timeout=20)
                 except requests.RequestException as error:
                     self.outcomes[type(error).__name__] += 1
                     self.broken.append(sent)
@@ -154,8 +154,9 @@ def test_no_request_fails_in_a_deploy_and_a_rollback(deployment: Deployment) -> 
     assert set(load.outcomes) == {"a", "b"}
     assert load.outcomes.total() > 1000
     assert sorted(whose for _, whose in load.made_by) == ["a", "b"]
-    # A URL that names a version is the documented limit: refused between the old and the new one of that name.
-    assert set(named.outcomes) <= {"a", "b", "404"}
+    # A URL that names a version is the documented limit: a request a removal may fail, or stay without an answer.
+    assert named.outcomes.total() - named.outcomes["a"] - named.outcomes["b"] <= 2
+    assert named.outcomes["a wrong vector"] == 0
 
 
 def test_up_keeps_what_was_rolled_back(deployment: Deployment) -> None:
