@@ -14,7 +14,7 @@ def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another embedkit command is at work here; waiting for it")
+            say("another embedkit command, or the watchdog, is at work here; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
