@@ -83,6 +83,40 @@ def test_a_worker_that_hangs_on_an_idle_server(stack: Stack) -> None:
     assert f'watchdog_actions_total{{action="end_worker",target="minilm"}} {before + 1}.0' in shown
 
 
+LOOPS_ONCE = """
+    def inference(self, items):
+        import pathlib
+
+        try:
+            pathlib.Path({flag!r}).unlink()
+        except FileNotFoundError:
+            super().inference(items)
+        else:
+            while True:
+                pass
+"""
+
+
+def test_a_worker_that_loops_on_an_idle_server(stack: Stack) -> None:
+    """Not stopped but busy for ever, at a canary, which the other workers go on answering: it alone is replaced."""
+    flag = stack.folder / "loop"
+    for entry in (stack.settings.temp / "models").glob("*/embedkit_entry.py"):
+        entry.write_text(entry.read_text() + LOOPS_ONCE.format(flag=str(flag)))
+    before = stack.full_strength()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    stack.eventually(lambda: len(stack.worker_pids() - before) == len(before), BAR_S)
+    workers = stack.worker_pids()
+    flag.touch()
+    stack.eventually(lambda: not flag.exists(), 10)
+    started = time.monotonic()
+    stack.eventually(lambda: len(workers - stack.worker_pids()) == 1, BAR_S)
+    stack.eventually(lambda: len(stack.worker_pids()) == len(workers), BAR_S)
+    report("worker that loops, idle", time.monotonic() - started)
+    (victim,) = workers - stack.worker_pids()
+    assert f"end_worker minilm pid {victim}: it has been at a known short text for more than 10 s" in said(stack)
+
+
 def test_load_is_no_illness(stack: Stack) -> None:
     """A queue that overflows for 30 s: requests are refused, no worker is ended, no server restarted."""
     workers, server = stack.full_strength(), stack.jvm_pid()
