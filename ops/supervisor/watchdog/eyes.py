@@ -115,6 +115,7 @@ class Eyes:
         self._settings = settings
         self._supervisor = Supervisor(settings)
         self._management = _ManagementEye(settings)
+        self._server: tuple[int, float] | None = None
         self._lock = threading.Lock()
         self._heard: list[Probe] = []
         self._due: dict[str, float] = {}
@@ -137,6 +138,8 @@ class Eyes:
             server = None
         if server is None:
             return Look(states)
+        if server.key != self._server:  # what another one has answered says nothing of this one
+            self._server, self._management = server.key, _ManagementEye(self._settings)
         self._prober.round()
         self._management.look()
         with self._lock:

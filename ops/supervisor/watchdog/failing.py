@@ -47,14 +47,18 @@ class Probes:
         failing.probes = 0
 
     def hear(self, now: float, look: Look) -> None:
-        """Count what came back; users that get their vectors outweigh it. A wrong vector is for people to judge."""
+        """Count what came back of models that have a ready worker; users that get their vectors outweigh it. A wrong
+        vector is for people to judge."""
         progress = self._progress(look)
         for model in progress:
             self.of(model).probes = self.of(model).rounds = 0
+        ready = {model.model for model in look.models if model.default and model.ready}
+        for name in set(self._failing) - ready:
+            self.of(name).probes = 0  # it loads, or TorchServe is about to start its workers
         for probe in look.probes:
             if probe.ok:
                 self._failing[probe.model] = Failing(latency_s=probe.latency_s)
-            elif probe.outcome != "wrong_vector" and probe.model not in progress:
+            elif probe.outcome != "wrong_vector" and probe.model in ready - progress:
                 self._failed(now, self.of(probe.model), probe)
 
     def _failed(self, now: float, failing: Failing, probe: Probe) -> None:
@@ -78,9 +82,6 @@ class Probes:
         """Whether it should answer and does not; one that may be at users' texts has the model's own timeout."""
         failing = self.of(model.model)
         if failing.probes < LOOKS:
-            return False
-        if not model.ready:
-            failing.probes = 0  # they load, or TorchServe is about to start them
             return False
         ready = [worker for worker in model.workers if worker.ready]
         at_work = any(one.activity and one.activity.begun is not None and not one.activity.canaries for one in ready)
