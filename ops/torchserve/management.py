@@ -40,12 +40,12 @@ class Loaded:
     archive: str
     min_workers: int
     batch_size: int
-    max_batch_delay_s: float
     workers: tuple[Worker, ...]
     queue_remaining: int
     queue_pending: int
     response_timeout_s: int = 120  # TorchServe's own defaults
     startup_timeout_s: int = 120
+    max_batch_delay_s: float = 0.1
 
     @property
     def ready(self) -> int:
@@ -70,12 +70,12 @@ def _loaded(entry: Mapping[str, Any]) -> Loaded:
         archive=str(entry.get("modelUrl", "")),
         min_workers=int(entry["minWorkers"]),
         batch_size=int(entry["batchSize"]),
-        max_batch_delay_s=int(entry["maxBatchDelay"]) / 1000,
         workers=workers,
         queue_remaining=int(queue.get("remainingCapacity", 0)),
         queue_pending=int(queue.get("pendingRequests", 0)),
         response_timeout_s=int(entry["responseTimeout"]),
         startup_timeout_s=int(entry["startupTimeout"]),
+        max_batch_delay_s=int(entry["maxBatchDelay"]) / 1000,
     )
 
 

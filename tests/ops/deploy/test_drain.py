@@ -13,7 +13,7 @@ from ops.torchserve.management import Loaded, Worker
 
 def loaded(queued: int, *pids: int) -> Loaded:
     workers = tuple(Worker(str(pid), "READY", pid, 0) for pid in pids)
-    return Loaded("m", "1.0", "m.mar", len(pids), 32, 0.002, workers, 256 - queued, queued)
+    return Loaded("m", "1.0", "m.mar", len(pids), 32, workers, 256 - queued, queued)
 
 
 @pytest.mark.parametrize(

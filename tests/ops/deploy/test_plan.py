@@ -16,7 +16,7 @@ BRIDGE = bridge_name(NEW)
 
 
 def version(name: str, archive: str) -> Loaded:
-    return Loaded("m", name, archive, 1, 32, 0.002, (), 256, 0)
+    return Loaded("m", name, archive, 1, 32, (), 256, 0)
 
 
 def home(one: Served) -> Loaded:

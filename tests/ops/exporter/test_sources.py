@@ -30,7 +30,7 @@ GIB = 2**30
 
 
 def loaded(*workers: Worker, version: str = "1.0", pending: int = 3) -> Loaded:
-    return Loaded("m", version, "m.mar", 2, 32, 0.002, workers, 97, pending)
+    return Loaded("m", version, "m.mar", 2, 32, workers, 97, pending)
 
 
 def test_workers_by_state_and_queues_by_model() -> None:
