@@ -128,16 +128,15 @@ def _start(settings: Settings, goal: Mapping[str, Served], limits: Limits, progr
             progress.say(f"settings have changed: restarting {name}")
             supervisor.stop(name)
         taken.mark([name])
-    if supervisor.program("torchserve").alive:
-        desired = read_models(desired_file(settings))
-        _commit(settings, [one for name, one in goal.items() if name not in desired])
-        _converge(settings, goal.values(), limits, progress)
-    else:
-        _commit(settings, goal.values())
+    serving = supervisor.program("torchserve").alive
+    served = read_models(desired_file(settings)) if serving else {}
+    _commit(settings, [one for name, one in goal.items() if name not in served])
     for program in supervisor.programs():
         if not program.alive:
             progress.say(f"starting {program.name}")
             supervisor.start(program.name)
+    if serving:
+        _converge(settings, goal.values(), limits, progress)
 
 
 def _commit(settings: Settings, goal: Iterable[Served]) -> None:

@@ -137,11 +137,12 @@ class Converging:
                     f"torchserve is {program.state}: `supervisorctl start torchserve`, then run this again; "
                     f"log {program.log}"
                 )
+            late = time.monotonic() > deadline
             try:
-                if self._management.describe(self._target.model):
+                if self._management.describe(self._target.model) or late:
                     return
             except ManagementError:
-                if time.monotonic() > deadline:
+                if late:
                     raise
             time.sleep(POLL_S)
 
