@@ -40,7 +40,7 @@ repair: ## build .venv anew
 test: dev ## the tests, those on the real TorchServe included
 	@$(BIN)/pytest
 
-test-slow: dev ## those that take minutes: a whole Prometheus beside the service, and `embedkit tune` for real
+test-slow: dev ## those that take minutes: a whole Prometheus beside the service, `embedkit tune` and `embedkit deploy` for real
 	@$(BIN)/pytest -m slow
 
 lint: dev

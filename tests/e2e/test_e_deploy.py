@@ -58,11 +58,14 @@ class Deployment:
         return [one["modelVersion"] for one in entries]
 
     @contextlib.contextmanager
-    def deploying(self, until: str) -> Iterator[subprocess.Popen[str]]:
-        """`embedkit deploy` in its own process, at the moment when it says `until`; then it is killed."""
-        command = [str(BIN / "embedkit"), "deploy", MODEL]
+    def changing(self, command: str, until: str) -> Iterator[subprocess.Popen[str]]:
+        """The command in its own process, at the moment when it says `until`; then it is killed."""
         with subprocess.Popen(
-            command, env=self.stack.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [str(BIN / "embedkit"), command, MODEL],
+            env=self.stack.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stderr is not None
             assert any(until in line for line in process.stderr), f"it ended without {until!r}"
@@ -184,7 +187,7 @@ def test_a_version_that_answers_wrongly_is_refused(deployment: Deployment) -> No
 def test_a_deploy_killed_before_it_took_effect_is_finished_by_the_next(deployment: Deployment) -> None:
     """The default has not moved: a killed server comes back with the old model, status tells, the next one finishes."""
     stack = deployment.stack
-    with deployment.deploying("workers ready") as process:
+    with deployment.changing("deploy", "workers ready") as process:
         process.kill()
     assert "was interrupted: `embedkit deploy tiny` finishes it" in stack.embedkit("status", check=False).stderr
     deployment.kill_server()
@@ -194,10 +197,10 @@ def test_a_deploy_killed_before_it_took_effect_is_finished_by_the_next(deploymen
 
 
 def test_the_new_version_comes_back_once_the_default_has_moved(deployment: Deployment) -> None:
-    """The server is killed right after it: it comes back with the new model, and the deploy goes on to its end."""
+    """The server is killed right after it: it comes back with the new model, and `up`, as a deploy, goes on to its end."""
     stack = deployment.stack
     deployment.choose("a")
-    with deployment.deploying("requests go to version 1.0-") as process:
+    with deployment.changing("up", "requests go to version 1.0-") as process:
         deployment.kill_server()
         stack.recovered(deployment.truth["a"], 60, MODEL)
         process.communicate(timeout=120)
