@@ -197,7 +197,7 @@ def test_a_deploy_killed_before_it_took_effect_is_finished_by_the_next(deploymen
 
 
 def test_the_new_version_comes_back_once_the_default_has_moved(deployment: Deployment) -> None:
-    """The server is killed right after it: it comes back with the new model, and `up`, as a deploy, goes on to its end."""
+    """The server is killed right after it: it comes back with the new model, and `up`, a deploy here, goes on."""
     stack = deployment.stack
     deployment.choose("a")
     with deployment.changing("up", "requests go to version 1.0-") as process:
