@@ -105,7 +105,7 @@ class Load:
             while not self._stop.wait(pause_s):
                 sent = time.monotonic()
                 try:
-                    answer = session.post(self.deployment.stack.url(MODEL, self.path), json={"input": TEXT}, timeout=20)
+                    answer = session.post(self.deployment.stack.url(MODEL, self.path), json={"input": TEXT}, timeout=45)
                 except requests.RequestException as error:
                     self.outcomes[type(error).__name__] += 1
                     self.broken.append(sent)
@@ -157,8 +157,8 @@ def test_no_request_fails_in_a_deploy_and_a_rollback(deployment: Deployment) -> 
     assert set(load.outcomes) == {"a", "b"}
     assert load.outcomes.total() > 1000
     assert sorted(whose for _, whose in load.made_by) == ["a", "b"]
-    # A URL that names a version is the documented limit: a request a removal may fail, or stay without an answer.
-    assert named.outcomes.total() - named.outcomes["a"] - named.outcomes["b"] <= 2
+    # A URL that names a version is the documented limit: of each removal a request may be dropped, another get a 404.
+    assert named.outcomes.total() - named.outcomes["a"] - named.outcomes["b"] <= 4
     assert named.outcomes["a wrong vector"] == 0
 
 
