@@ -123,8 +123,8 @@ class Converging:
         if not left.nothing:
             self.dropped.append(version)
             self._say(f"version {version} still has {left}: removing it all the same")
-        workers = sum(len(one.workers) for one in self._management.describe(model) if one.version == version)
-        add_removed(self._settings, model, workers)
+        removed = self._management.version(model, version)
+        add_removed(self._settings, model, len(removed.workers) if removed else 0)
         self._management.unregister(model, version)
         self._say(f"version {version} is removed")
 

@@ -78,7 +78,7 @@ def wait_until_quiet(
     quiet: Quiet | None = None
     shown = ""
     while True:
-        loaded = next((one for one in management.describe(model) if one.version == version), None)
+        loaded = management.version(model, version)
         if loaded is None:
             return InFlight(0, 0)
         # A worker's batch is collected outside the queue.

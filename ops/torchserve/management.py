@@ -111,6 +111,10 @@ class Management:
         default = {one.version for one in self._describe(model)}
         return sorted(found, key=lambda one: one.version not in default)
 
+    def version(self, model: str, version: str) -> Loaded | None:
+        """One version of a model; None when it is not registered."""
+        return next(iter(self._describe(f"{model}/{version}")), None)
+
     def _describe(self, path: str) -> list[Loaded]:
         answer = self._call("GET", f"/models/{path}")
         if answer.status_code == 404:
