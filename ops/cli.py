@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,10 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+DrainTimeout = Annotated[
+    float | None,
+    typer.Option(min=0, help="seconds for what is in flight; without it the model's response timeout and 30 s"),
+]
 Model = Annotated[str, typer.Argument(help="a model of archives/models.toml")]
 
 
@@ -111,27 +116,64 @@ def _print_up(settings: Settings, probes: Any) -> None:
 
 
 @app.command()
+def deploy(model: Model, drain_timeout: DrainTimeout = None, json: Json = False) -> None:
+    """Serve a model as models.toml has it now, in place of what is served, without a failed request."""
+    from ops.deploy.command import deploy_model
+
+    with told():
+        _print_deployed(deploy_model(running_settings(), model, Reporter(), drain_s=drain_timeout), json=json)
+
+
+@app.command()
+def rollback(model: Model, drain_timeout: DrainTimeout = None, json: Json = False) -> None:
+    """Serve the archive that a model was served from before, without a failed request."""
+    from ops.deploy.command import rollback_model
+
+    with told():
+        _print_deployed(rollback_model(running_settings(), model, Reporter(), drain_s=drain_timeout), json=json)
+
+
+def _print_deployed(done: Any, *, json: bool) -> None:
+    if json:
+        print_json(done)
+        return
+    for version in done.dropped:
+        err.print(f"embedkit: {done.model}: version {version} may have had requests in flight, which got an error")
+    if done.changed:
+        out.print(f"{done.model}: {done.archive} in place of {done.was}, in {done.seconds:.1f} s")
+    else:
+        out.print(f"{done.model}: {done.archive} serves, nothing to change")
+
+
+@app.command()
 def down(
     model: Annotated[list[str] | None, typer.Argument(help="only take these out of service")] = None,
+    drain: Annotated[bool, typer.Option("--drain", help="refuse new requests and let accepted ones finish")] = False,
+    drain_timeout: DrainTimeout = None,
     json: Json = False,
 ) -> None:
     """Stop the service and leave no process, port or temp folder behind; or take single models out of it."""
-    from ops.down import bring_down, take_out
+    from ops.down import Drain, bring_down, take_out
 
     with told():
-        settings = running_settings()
+        settings, reporter = running_settings(), Reporter()
+        drained = Drain(drain_timeout) if drain else None
+        shown: dict[str, Any]
         if model:
-            left = take_out(settings, model, Reporter())
-            if json:
-                print_json({"serving": left})
-            else:
-                out.print(f"still serving: {', '.join(left) or 'nothing'}")
-            return
-        ran = bring_down(settings, Reporter().say)
-        if json:
-            print_json({"stopped": ran})
+            left, dropped = take_out(settings, model, reporter, drained)
+            shown, text = {"serving": left}, f"still serving: {', '.join(left) or 'nothing'}"
         else:
-            out.print("stopped" if ran else "nothing was running")
+            done = bring_down(settings, reporter.say, drained)
+            dropped = list(done.dropped)
+            shown, text = {"stopped": done.ran}, "stopped" if done.ran else "nothing was running"
+        if json:
+            print_json({**shown, "dropped": dropped})
+        else:
+            out.print(text)
+        for one in dropped:
+            err.print(f"[red]embedkit:[/red] in flight when it was stopped: {one}")
+        if dropped:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -188,6 +230,41 @@ def _print_status(found: Any) -> None:
         err.print(f"embedkit: {_plain(note)}")
     if found.problem:
         err.print(f"[red]embedkit:[/red] {_plain(found.problem)}")
+
+
+@app.command()
+def pause(
+    reason: Annotated[list[str] | None, typer.Argument(help="why, for whoever looks at `embedkit status`")] = None,
+    duration: Annotated[str | None, typer.Option("--for", help="resume by itself after 30m, 2h, …")] = None,
+    json: Json = False,
+) -> None:
+    """Maintenance: the watchdog looks and does not act until `embedkit resume`."""
+    from ops.durations import seconds_of
+    from ops.pause import Pause
+    from ops.pause import pause as switch_on
+
+    with told():
+        now = time.time()
+        until = None if duration is None else now + seconds_of(duration, "--for")
+        made = Pause(" ".join(reason or []), now, until)
+        switch_on(running_settings(), made)
+        if json:
+            print_json(made)
+        else:
+            out.print(_plain(made.said(now)))
+
+
+@app.command()
+def resume(json: Json = False) -> None:
+    """End `embedkit pause`."""
+    from ops.pause import resume as switch_off
+
+    with told():
+        was_on = switch_off(running_settings())
+        if json:
+            print_json({"was_paused": was_on})
+        else:
+            out.print("the watchdog acts again" if was_on else "the watchdog was not paused")
 
 
 @app.command()

@@ -59,11 +59,11 @@ def refusal(answer: requests.Response) -> str:
 
 
 def probe(  # noqa: PLR0911 - a return an outcome
-    settings: Settings, model: str, reference: Reference, timeout_s: float = 10.0
+    settings: Settings, model: str, reference: Reference, timeout_s: float = 10.0, *, version: str = ""
 ) -> Probe:
     """Send the reference text to a served model through the users' door, marked, so that it does not count as traffic.
 
-    Never raises: a failure is the finding.
+    Without a `version` the model's default one answers, as for users. Never raises: a failure is the finding.
     """
     started = time.perf_counter()
 
@@ -71,7 +71,8 @@ def probe(  # noqa: PLR0911 - a return an outcome
         return Probe(model, time.perf_counter() - started, alike, error, outcome)
 
     mark = mark_of(settings) or Mark("", {})
-    url = settings.inference_url(f"/predictions/{model}") + (f"?{mark.query}" if mark.query else "")
+    path = f"/predictions/{model}/{version}" if version else f"/predictions/{model}"
+    url = settings.inference_url(path) + (f"?{mark.query}" if mark.query else "")
     try:
         answer = loopback.request("POST", url, json={"input": reference.text}, headers=mark.headers, timeout=timeout_s)
         latency = time.perf_counter() - started

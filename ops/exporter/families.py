@@ -18,6 +18,7 @@ SOURCES = (
     "torchserve_metrics",
     "management",
     "supervisor",
+    "watchdog",
     "canary",
     "desired",
     "nvml",
@@ -144,6 +145,20 @@ _TABLE: tuple[Family, ...] = (
         "gauge", "supervisor", "supervisor_process_exit_status", "name",
         "How the program's last run ended; 0 if none has, -1 if a signal ended it.",
     ),
+    # The watchdog.
+    _family(
+        "gauge", "watchdog", "watchdog_last_look_timestamp_seconds", "",
+        "When the watchdog last looked, in Unix time; 0 if never.",
+    ),
+    _family("gauge", "watchdog", "watchdog_paused", "", "1 while `embedkit pause` keeps the watchdog from acting."),
+    _family(
+        "counter", "watchdog", "watchdog_actions_total", "action target",
+        "What the watchdog did: end_worker or revive_model on a model, restart_torchserve, start_program on a program.",
+    ),
+    _family(
+        "gauge", "watchdog", "watchdog_budget_remaining", "action target",
+        "Actions that are left of the hour's budget, of those that were taken; at 0 it goes on at its slowest pace.",
+    ),
     # The canary.
     _family("gauge", "canary", "canary_success", "model",
         "1 if the last canary came back with the right vector; 0 also for a model that cannot be tried, because its "
@@ -173,6 +188,10 @@ _TABLE: tuple[Family, ...] = (
     _family(
         "gauge", "desired", "embedding_device_expected", "model device",
         "1 for the device (cuda, cpu, auto) that archives/models.toml asks for a served model.",
+    ),
+    _family(
+        "counter", "desired", "embedkit_removed_workers_total", "model",
+        "Workers ended with a version that a deploy has removed; to be told from those that crash.",
     ),
     # GPUs.
     _family("gauge", "nvml", "gpu_info", "uuid index name driver", "1 for each GPU."),

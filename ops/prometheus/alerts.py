@@ -32,6 +32,7 @@ class Alert:
 
 MODEL = "{{ $labels.model }} on {{ $labels.instance }}"
 PERCENT = "{{ $value | humanizePercentage }}"
+REMOVED = "embedkit_removed_workers_total"
 
 
 def _burns(name: str, share: str, budget: float, what: str) -> Iterator[Alert]:
@@ -125,8 +126,10 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "WorkerCrashLoop",
-        # all workers end with their server, which is another alert's business
+        # all workers end with their server, which is another alert's business, and those of a version with its removal
         "instance_model:torchserve_worker_early_ends:count15m\n"
+        f"- (max_over_time({REMOVED}[15m]) - min_over_time({REMOVED}[15m])"
+        " or 0 * instance_model:torchserve_worker_early_ends:count15m)\n"
         "- instance_model:torchserve_workers_wanted:sum * on (instance, job) group_left ()\n"
         f'  changes(supervisor_process_start_time_seconds{{name="torchserve"}}[15m]) >= {limits.CRASH_LOOP_ENDS}',
         "1m",
@@ -153,6 +156,36 @@ ALERTS: tuple[Alert, ...] = (
         "1m",
         "critical",
         "supervisord has given up {{ $labels.name }} on {{ $labels.instance }} (FATAL {{ $value }})",
+    ),
+    Alert(
+        "WatchdogActing",
+        f"increase(watchdog_actions_total[1h]) > {limits.WATCHDOG_ACTIONS_PER_HOUR}",
+        "0m",
+        "warning",
+        "the watchdog on {{ $labels.instance }} had to act again and again: {{ $labels.action }} on "
+        '{{ $labels.target }}, {{ $value | printf "%.0f" }} times in an hour',
+    ),
+    Alert(
+        "WatchdogOutOfBudget",
+        "watchdog_budget_remaining == 0",
+        "0m",
+        "critical",
+        "the watchdog on {{ $labels.instance }} does not get {{ $labels.target }} well: "
+        "{{ $labels.action }} has {{ $value }} left of its hour's budget",
+    ),
+    Alert(
+        "WatchdogStopped",
+        f"time() - watchdog_last_look_timestamp_seconds > {limits.WATCHDOG_SILENT_S}",
+        "2m",
+        "warning",
+        "the watchdog on {{ $labels.instance }} has not looked for {{ $value | humanizeDuration }}",
+    ),
+    Alert(
+        "WatchdogPaused",
+        "watchdog_paused == 1",
+        "4h",
+        "warning",
+        "the watchdog on {{ $labels.instance }} has been paused for 4 hours (paused {{ $value }})",
     ),
     Alert(
         "ExporterDown",

@@ -19,7 +19,7 @@ from env.jdk import JdkError, find_jdk
 from handlers.canary import HEADER, TOKEN_VARIABLE
 from ops.allocator import MALLOC
 from ops.canary import mark_of
-from ops.desired import Served, applied_file, desired_file, read_models, write_models
+from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
 from ops.settings import Settings
 from ops.torchserve import config, leftovers, pidfile
@@ -110,7 +110,9 @@ def prepare(settings: Settings) -> list[str]:
     Raises:
         OpsError, JdkError: there is nothing that could be started.
     """
-    ended = leftovers.end(leftovers.our_processes(settings), GRACE_S)
+    # What an earlier supervisord left running holds our ports; those that this one has started are its children.
+    orphans = [one for one in leftovers.programs(settings) if one.pid != os.getpid() and one.ppid() != os.getppid()]
+    ended = leftovers.end([*leftovers.our_processes(settings), *orphans], GRACE_S)
     if ended:
         say(f"ended what an earlier server left: pids {', '.join(map(str, ended))}")
     settings.served.mkdir(parents=True, exist_ok=True)
@@ -121,7 +123,6 @@ def prepare(settings: Settings) -> list[str]:
     models = servable(settings, read_models(desired_file(settings)))
     write_whole(settings.etc / "config.properties", config.config_properties(settings, models.values()).encode())
     write_whole(settings.etc / "log4j2.xml", config.log4j2_xml(settings).encode())
-    write_models(applied_file(settings), models)
     jdk = find_jdk(os.environ)
     say(f"Java {jdk.version} from {jdk.origin}; serving {', '.join(models) or 'no model'}")
     site_packages = Path(sysconfig.get_paths()["purelib"])
