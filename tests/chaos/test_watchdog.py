@@ -105,7 +105,7 @@ def test_a_worker_that_loops_on_an_idle_server(stack: Stack) -> None:
     before = stack.full_strength()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    stack.eventually(lambda: len(stack.worker_pids() - before) == len(before), BAR_S)
+    stack.eventually(lambda: len(stack.worker_pids() - before) == len(before), 3 * BAR_S)
     workers = stack.worker_pids()
     flag.touch()
     stack.eventually(lambda: not flag.exists(), 10)
