@@ -14,6 +14,7 @@ from env.jdk import JdkError
 from ops.bench.command import bench
 from ops.console import Reporter, err, out, print_json, table
 from ops.errors import OpsError
+from ops.private import refuse_writers
 from ops.settings import Settings, load_settings
 from ops.tune.command import tune
 
@@ -328,4 +329,5 @@ app.command()(tune)
 
 def main() -> None:
     """Entry point of the `embedkit` script."""
+    refuse_writers()
     app()

@@ -20,6 +20,7 @@ from ops.errors import OpsError
 from ops.exclusive import exclusive
 from ops.preflight import preflight
 from ops.prepare import Prepared, misfits, prepare
+from ops.private import keep_private
 from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
@@ -151,7 +152,8 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
         OpsError, ArchivesError: what keeps it from serving, with the next step.
     """
     started = time.monotonic()
-    settings.run.mkdir(parents=True, exist_ok=True)
+    keep_private(settings)
+    settings.run.mkdir(exist_ok=True)
     with exclusive(settings.run / "up.lock", progress.say):
         hardware = hardware or detect()
         specs = wanted_specs(settings, names)

@@ -22,7 +22,7 @@ from ops.canary import mark_of
 from ops.desired import Served, applied_file, desired_file, read_models, write_models
 from ops.errors import OpsError
 from ops.settings import Settings
-from ops.torchserve import config, leftovers, pidfile
+from ops.torchserve import config, confine, leftovers, pidfile
 
 GRACE_S = 5.0
 
@@ -79,6 +79,8 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
         "PYTHONPATH",
         "PYTHONHOME",
         "TS_CONFIG_FILE",
+        "HF_TOKEN",  # no secret that a worker does not need: it loads nothing from a hub
+        "HUGGING_FACE_HUB_TOKEN",
         "JAVA_TOOL_OPTIONS",
         "_JAVA_OPTIONS",
         "JDK_JAVA_OPTIONS",
@@ -149,6 +151,12 @@ def main() -> int:
     refused = pidfile.claim(os.getpid())
     if refused:
         say(refused)
+    if confine.version():
+        confine.forbid_links()
+    else:
+        say(
+            "this kernel has no Landlock: whoever reaches the management port can run code as this user (docs/security.md)"
+        )
     settings.run.mkdir(parents=True, exist_ok=True)
     os.chdir(settings.run)
     become(command, clean_environment(os.environ, settings))
