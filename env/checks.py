@@ -268,7 +268,7 @@ def secrets(files: Iterable[Path]) -> Finding:
     for file in there:
         if mode := file.stat().st_mode & 0o077:
             who = "others" if mode & 0o007 else "the group"
-            return Finding("secrets", "fail", f"{file} holds a secret and {who} may use it", f"chmod 600 {file}")
+            return Finding("secrets", "note", f"{file} holds a secret and {who} may use it", f"chmod 600 {file}")
     return Finding("secrets", "ok", f"for this user alone: {', '.join(map(str, there)) or 'there are none'}")
 
 

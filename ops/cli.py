@@ -16,6 +16,7 @@ from ops.console import Reporter, err, out, print_json, table
 from ops.errors import OpsError
 from ops.private import refuse_writers
 from ops.settings import Settings, load_settings
+from ops.systemd.command import systemd
 from ops.tune.command import tune
 
 app = typer.Typer(
@@ -325,6 +326,7 @@ def top(
 
 app.command()(bench)
 app.command()(tune)
+app.command()(systemd)
 
 
 def main() -> None:

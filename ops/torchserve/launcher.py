@@ -154,9 +154,7 @@ def main() -> int:
     if confine.version():
         confine.forbid_links()
     else:
-        say(
-            "this kernel has no Landlock: whoever reaches the management port can run code as this user (docs/security.md)"
-        )
+        say("no Landlock in this kernel: whoever reaches the management port can run code as this user")
     settings.run.mkdir(parents=True, exist_ok=True)
     os.chdir(settings.run)
     become(command, clean_environment(os.environ, settings))

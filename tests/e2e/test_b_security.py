@@ -158,7 +158,7 @@ def test_a_member_that_leads_out_is_not_unpacked(stack: Stack) -> None:
                 file.write(path, path.relative_to(source))
             file.writestr(f"{up}{slipped}", "x")
         url = stack.settings.management_url("/models")
-        answer = requests.post(url, params={"url": "slip.mar", "initial_workers": 0}, timeout=30)
+        answer = requests.post(url, params={"url": "slip.mar", "initial_workers": "0"}, timeout=30)
         assert answer.status_code >= 400
         assert not slipped.exists()
     finally:

@@ -112,6 +112,6 @@ def test_a_pickled_dense_layer_runs_nothing(hostile: tuple[Path, Path]) -> None:
     modules = json.loads((folder / "modules.json").read_text())
     kind = {"idx": 9, "name": "9", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
     (folder / "modules.json").write_text(json.dumps([*modules, kind]))
-    with pytest.raises(LoadError, match="[Ww]eights"):
+    with pytest.raises(LoadError, match=r"[Ww]eights"):
         load(folder, device="cpu", dtype="float32")
     assert not ran.exists()
