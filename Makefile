@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 MODEL ?=
 BIN := .venv/bin
 
-.PHONY: bench bench-peers gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight
+.PHONY: audit bench bench-peers gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -48,6 +48,9 @@ lint: dev
 
 types: dev
 	@$(BIN)/mypy
+
+audit: dev ## what is published against the locks, beside what env/advisories.toml accepts
+	@$(BIN)/python -m env.audit
 
 docs: dev ## write the reference pages under docs/
 	@$(BIN)/python -m ops.reference

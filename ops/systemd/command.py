@@ -19,7 +19,7 @@ def systemd(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
 ) -> None:
-    """Print a systemd unit for this deployment (docs/running.md says where it goes)."""
+    """Print a systemd unit for this deployment (docs/systemd.md says where it goes)."""
     from ops.cli import running_settings, told
     from ops.console import print_json
     from ops.settings import ROOT

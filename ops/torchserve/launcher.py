@@ -6,6 +6,8 @@ Becoming the JVM (exec) means that supervisord watches TorchServe itself: real e
 """
 
 import os
+import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -130,6 +132,13 @@ def prepare(settings: Settings) -> list[str]:
     return config.java_command(jdk.java, Path(sys.executable), site_packages, settings)
 
 
+def make_gpu_devices() -> None:
+    """Have NVIDIA's helper make the device files that CUDA would have it make later, when it may no more."""
+    helper = shutil.which("nvidia-modprobe")
+    if helper and Path("/dev/nvidiactl").exists() and not Path("/dev/nvidia-uvm").exists():
+        subprocess.run([helper, "-c=0", "-u"], check=False)
+
+
 def become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
     """Replace this process by the command."""
     os.execve(command[0], command, dict(environ))  # noqa: S606 - no shell is wanted
@@ -151,6 +160,7 @@ def main() -> int:
     refused = pidfile.claim(os.getpid())
     if refused:
         say(refused)
+    make_gpu_devices()
     if confine.version():
         confine.forbid_links()
     else:
