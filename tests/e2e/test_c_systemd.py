@@ -16,7 +16,7 @@ from ops.supervisor.control import Supervisor
 from ops.systemd.unit import Place, commands, unit
 from tests.e2e.stack import Stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @contextlib.contextmanager
