@@ -1,14 +1,14 @@
 """A hostile model folder: whatever it holds, loading it runs none of its code."""
 
 import json
-import subprocess
-import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from handlers.loading import LoadError, load
 from handlers.outline import load_outline
@@ -88,11 +88,9 @@ def test_it_would_run_otherwise(hostile: tuple[Path, Path]) -> None:
     folder, ran = hostile
     edit(folder / "tokenizer_config.json", auto_map=OWN_TOKENIZER, tokenizer_class="Tokenizer")
     edit(folder / "sentence_bert_config.json", tokenizer_args=TRUST)
-    script = (
-        f"from sentence_transformers import SentenceTransformer; SentenceTransformer({str(folder)!r}, device='cpu')"
-    )
-    environment = {"HF_HOME": str(folder.parent / "home"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, "-I", "-c", script], env=environment, check=True, capture_output=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the pinned libraries' own
+        SentenceTransformer(str(folder), device="cpu")
     assert ran.exists()
 
 
