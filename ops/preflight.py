@@ -8,6 +8,7 @@ from pathlib import Path
 from env import checks
 from env.checks import Finding
 from env.chooser import Choice, ChoiceError, installed
+from env.door import door
 from env.hardware import Hardware, detect
 from ops.errors import OpsError
 from ops.settings import ROOT, Settings
@@ -87,6 +88,7 @@ def examine(
     if isinstance(choice, Finding):
         yield choice
     else:
+        yield checks.entered_by(door(os.environ, Path(sys.prefix), ROOT), choice)
         yield checks.lock_matches(choice, versions_here)
         yield checks.unchanged_since_install(checks.locked_packages(choice))
     yield checks.jdk(os.environ)
