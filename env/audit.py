@@ -15,7 +15,6 @@ from collections.abc import Iterable
 
 from env.advisories import FILE, Reported, load, stale, unlisted
 from env.chooser import FLAVOURS, lock_path
-from env.lock import ROOT
 from env.requirements import packages_of
 
 
@@ -40,7 +39,7 @@ def scan(options: Iterable[str] = ()) -> list[Reported]:
     """
     command = [sys.executable, "-m", "uv", "--no-config", "audit", "--frozen", "--output-format", "json"]
     command += ["--preview-features", "audit-command,json-output", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=FILE.parents[1], capture_output=True, text=True, check=False)
     try:
         entries = json.loads(done.stdout)["vulnerabilities"]
         return [
