@@ -4,7 +4,7 @@ MODEL ?=
 # The environment: conda's, where one of env/environment*.yml is activated, else .venv.
 BIN := $(if $(filter conda,$(EMBEDKIT_DOOR)),$(CONDA_PREFIX),.venv)/bin
 
-.PHONY: bench bench-peers gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight
+.PHONY: audit bench bench-peers gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -49,6 +49,9 @@ lint: dev
 
 types: dev
 	@$(BIN)/mypy
+
+audit: dev ## what is published against the locks, beside what env/advisories.toml accepts
+	@$(BIN)/python -m env.audit
 
 docs: dev ## write the reference pages under docs/
 	@$(BIN)/python -m ops.reference

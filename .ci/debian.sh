@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Debian packages whose programs the tests run: Prometheus, Alertmanager, a terminal for `embedkit top`. Installs them if
-# it may, and else says what to install. Nothing that comes with them is left running.
+# Debian packages whose programs the tests run: Prometheus, Alertmanager, a terminal for `embedkit top`, what judges the
+# systemd unit and its firewall. Installs them if it may, and else says what to install. Nothing that comes with them is
+# left running.
 set -euo pipefail
 
 # program=package
-NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux)
+NEEDED=(
+    promtool=prometheus amtool=prometheus-alertmanager tmux=tmux
+    systemd-analyze=systemd nft=nftables ip=iproute2 curl=curl
+)
 
 missing=()
 for each in "${NEEDED[@]}"; do

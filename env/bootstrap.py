@@ -87,7 +87,7 @@ class Stamps:
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Hold a lock file, so that two set-ups of one checkout follow each other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # var/, which is for this user alone
     with path.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,9 @@ from ops.bench.command import bench
 from ops.console import Reporter, err, out, print_json, table
 from ops.environment import environment
 from ops.errors import OpsError
+from ops.private import refuse_writers
 from ops.settings import Settings, load_settings
+from ops.systemd.command import systemd
 from ops.tune.command import tune
 
 app = typer.Typer(
@@ -403,9 +405,11 @@ def top(
 
 app.command()(bench)
 app.command()(tune)
+app.command()(systemd)
 app.add_typer(environment, name="env")
 
 
 def main() -> None:
     """Entry point of the `embedkit` script."""
+    refuse_writers()
     app()

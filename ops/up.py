@@ -23,6 +23,7 @@ from ops.errors import OpsError
 from ops.exclusive import exclusive
 from ops.preflight import preflight
 from ops.prepare import Prepared, known_references, misfits, prepare
+from ops.private import keep_private
 from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
@@ -181,6 +182,7 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
         OpsError, ArchivesError: what keeps it from serving, with the next step.
     """
     started = time.monotonic()
+    keep_private(settings)
     settings.run.mkdir(parents=True, exist_ok=True)
     with exclusive(lock_file(settings), progress.say):
         hardware = hardware or detect()

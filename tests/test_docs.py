@@ -32,6 +32,7 @@ ELSEWHERE = {
     "embedkit_entry.py",
     "config.json",
     "modules.json",
+    "sentence_bert_config.json",
     "model-config.yaml",
     "embedkit.json",
     "embedkit-manifest.json",
@@ -94,7 +95,7 @@ def named_paths(page: str) -> Iterator[str]:
     folders = {entry.name for entry in ROOT.iterdir() if entry.is_dir()} | {"var"}
     for span in spans(page):
         first, slash, _ = span.partition("/")
-        if " " in span or "<" in span or "…" in span:
+        if " " in span or "<" in span or "…" in span or "::" in span:  # a test: tests/security/test_table.py looks
             continue
         if (slash and first in folders) or FILE_NAME.fullmatch(span):
             yield span

@@ -6,6 +6,8 @@ Becoming the JVM (exec) means that supervisord watches TorchServe itself: real e
 """
 
 import os
+import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ from ops.canary import mark_of
 from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
 from ops.settings import Settings
-from ops.torchserve import config, leftovers, pidfile
+from ops.torchserve import config, confine, leftovers, pidfile
 
 GRACE_S = 5.0
 
@@ -79,6 +81,8 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
         "PYTHONPATH",
         "PYTHONHOME",
         "TS_CONFIG_FILE",
+        "HF_TOKEN",  # no secret that a worker does not need: it loads nothing from a hub
+        "HUGGING_FACE_HUB_TOKEN",
         "JAVA_TOOL_OPTIONS",
         "_JAVA_OPTIONS",
         "JDK_JAVA_OPTIONS",
@@ -129,6 +133,13 @@ def prepare(settings: Settings) -> list[str]:
     return config.java_command(jdk.java, Path(sys.executable), site_packages, settings)
 
 
+def make_gpu_devices() -> None:
+    """Have NVIDIA's helper make the device files that CUDA would have it make later, when it may no more."""
+    helper = shutil.which("nvidia-modprobe")
+    if helper and Path("/dev/nvidiactl").exists() and not Path("/dev/nvidia-uvm").exists():
+        subprocess.run([helper, "-c=0", "-u"], check=False)
+
+
 def become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
     """Replace this process by the command."""
     os.execve(command[0], command, dict(environ))  # noqa: S606 - no shell is wanted
@@ -150,6 +161,11 @@ def main() -> int:
     refused = pidfile.claim(os.getpid())
     if refused:
         say(refused)
+    make_gpu_devices()
+    if confine.version():
+        confine.forbid_links()
+    else:
+        say("no Landlock in this kernel: whoever reaches the management port can run code as this user")
     settings.run.mkdir(parents=True, exist_ok=True)
     os.chdir(settings.run)
     become(command, clean_environment(os.environ, settings))
