@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # program=package
-NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux)
+NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux haproxy=haproxy)
 
 missing=()
 for each in "${NEEDED[@]}"; do

@@ -24,10 +24,12 @@ from prometheus_client.process_collector import ProcessCollector
 from env.chooser import ChoiceError, installed
 from ops.errors import OpsError
 from ops.exporter.collector import ExporterCollector
+from ops.exporter.health import health_now, with_health
 from ops.exporter.source import Source
 from ops.exporter.sources.access_log import AccessLogSource
 from ops.exporter.sources.canary import CanarySource
 from ops.exporter.sources.desired import DesiredSource
+from ops.exporter.sources.gateway import GatewaySource
 from ops.exporter.sources.host import HostSource
 from ops.exporter.sources.nvml import NvmlSource
 from ops.exporter.sources.supervisor import SupervisorSource
@@ -63,6 +65,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         SupervisorSource(settings),
         canary,
         DesiredSource(settings),
+        GatewaySource(settings),
         NvmlSource(settings),
         HostSource(settings),
     ]
@@ -75,6 +78,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         raise OpsError(
             f"port {settings.exporter_port} cannot be had ({error.strerror}): set exporter_port to another"
         ) from error
+    # prometheus_client's server answers every path with the metrics
+    server.set_app(with_health(server.get_app(), lambda: health_now(canary, settings.canary_interval_s)))
     for work in (access_log.watch, canary.prober.run):
         threading.Thread(target=work, args=(stop,), daemon=True).start()
     log.warning("serves http://127.0.0.1:%d/metrics", settings.exporter_port)

@@ -19,6 +19,7 @@ _SOURCES = {
     "supervisor": "supervisord, over its socket",
     "canary": "known texts that the exporter sends through the users' door",
     "desired": "`archives/models.toml` and the desired state",
+    "gateway": "HAProxy, over its socket; absent, with its metrics, where no gateway runs",
     "nvml": "NVIDIA's driver; absent, with all its metrics, where there is none",
     "host": "this machine",
 }
