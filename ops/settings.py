@@ -96,7 +96,9 @@ class Settings(BaseModel):
     )
     gateway_body_mb: int = Field(40, ge=1, description="largest body, in MiB; TorchServe takes 40")
     gateway_connections: int = Field(2000, ge=10, description="connections at once")
-    gateway_header_s: int = Field(10, ge=1, description="seconds that a client has for its headers")
+    gateway_header_s: int = Field(
+        10, ge=1, description="seconds for a client's headers, and for its body's first 64 KiB"
+    )
     gateway_key_rate: int = Field(0, ge=0, description="requests a second of one key, over 10 s; 0: no limit")
     gateway_wait_s: int = Field(30, ge=0, description="seconds that requests wait for a TorchServe that restarts")
     gateway_route_kb: int = Field(

@@ -121,7 +121,7 @@ http_fail_cnt
     http-request set-var(txn.id) uuid() unless {{ var(txn.id) -m found }}
     http-request set-header X-Request-Id %[var(txn.id)]
     http-after-response set-header X-Request-Id %[var(txn.id)] if {{ var(txn.id) -m found }}
-    http-request return {error(431, "headers_too_large", f"The headers are over {HEADER_BYTES} bytes.")} \
+    http-request deny {error(431, "headers_too_large", f"The headers are over {HEADER_BYTES} bytes.")} \
 if {{ req.hdrs,length gt {HEADER_BYTES} }}
 
     acl health path /healthz
@@ -149,7 +149,7 @@ def _keys(settings: Settings, *, keyed: bool) -> str:
     )
     lines = [
         known,
-        f"http-request return {refused} if !health !{{ var(txn.key) -m found }}",
+        f"http-request deny {refused} if !health !{{ var(txn.key) -m found }}",
         "http-request del-header Authorization",
         # the mark of the kit's own requests, which no client's carries on
         "http-request del-header X-Embedkit-Canary",
@@ -164,10 +164,10 @@ def _keys(settings: Settings, *, keyed: bool) -> str:
             headers={"Retry-After": "1"},
         )
         limit = settings.gateway_key_rate * RATE_WINDOW_S
-        lines.append(f"http-request return {often} if !health {{ sc0_gpc0_rate ge {limit} }}")
+        lines.append(f"http-request deny {often} if !health {{ sc0_gpc0_rate ge {limit} }}")
     lines.append("http-request sc-inc-gpc0(0) unless health")
     body = error(413, "body_too_large", f"The body is over {settings.gateway_body_mb} MiB.")
-    lines.append(f"http-request return {body} if {{ req.body_size gt {settings.gateway_body_mb << 20} }}")
+    lines.append(f"http-request deny {body} if {{ req.body_size gt {settings.gateway_body_mb << 20} }}")
     return "".join(f"    {line}\n" for line in lines)
 
 
@@ -182,11 +182,10 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
         "acl openai_path path_reg ^/v1/models/[A-Za-z0-9_]+/embeddings$",
         "acl native path_reg ^/predictions/[A-Za-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9_.]*(/v1/embeddings)?)?$",
         "acl native_list path_reg ^/predictions/[A-Za-z0-9_]+/[A-Za-z0-9_][A-Za-z0-9_.]*/v1/models$",
-        f"http-request return {error(404, 'unknown_path', 'This path is not served.')} "
+        f"http-request deny {error(404, 'unknown_path', 'This path is not served.')} "
         "unless health || list || one || openai || openai_path || native || native_list",
-        f"http-request return {_only('GET')} if health !reading || list !reading || one !reading "
-        "|| native_list !reading",
-        f"http-request return {_only('POST')} if openai !writing || openai_path !writing || native !writing",
+        f"http-request deny {_only('GET')} if health !reading || list !reading || one !reading || native_list !reading",
+        f"http-request deny {_only('POST')} if openai !writing || openai_path !writing || native !writing",
         f"http-request return {reply(200, as_json({'object': 'list', 'data': listed}))} if list",
         "http-request set-var(txn.asked) path,field(4,/) if one || openai_path",
         "http-request set-var(txn.asked) path,field(3,/) if native || native_list",
@@ -195,7 +194,7 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
     there = f"Model {ASKED} is not served here; served: {', '.join(one.model for one in routes) or 'none'}."
     missing = error(404, "model_not_found", there, param="model")
     known = f" !{{ var(txn.asked) -m str {names} }}" if routes else ""
-    lines.append(f"http-request return {missing} if !health{known}")
+    lines.append(f"http-request deny {missing} if !health{known}")
     lines.append("http-request set-var(txn.model) var(txn.asked) unless health")
     lines += [
         f"http-request return {reply(200, as_json(entry))} if one {{ var(txn.model) -m str {entry['id']} }}"
@@ -205,7 +204,7 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
         # nothing of the client's own spelling goes on: no query, no host, no odd path
         "http-request set-uri /predictions/%[var(txn.model)] if openai || openai_path",
         "http-request set-uri %[path] if native || native_list",
-        "http-request wait-for-body time 30s if writing",
+        f"http-request wait-for-body time {settings.gateway_header_s}s if writing",
     ]
     return "".join(f"    {line}\n" for line in lines)
 
@@ -236,8 +235,8 @@ def _by_body(settings: Settings, routes: Sequence[Route]) -> list[str]:
     return [
         f"http-request wait-for-body time {settings.gateway_header_s}s if openai",
         "http-request set-var(txn.asked) req.body,json_query('$.model'),field(1,/) if openai",
-        f"http-request return {large} if {unknown} {{ req.body_size gt {settings.gateway_route_kb << 10} }}",
-        f"http-request return {missing} if {unknown}",
+        f"http-request deny {large} if {unknown} {{ req.body_size gt {settings.gateway_route_kb << 10} }}",
+        f"http-request deny {missing} if {unknown}",
     ]
 
 
@@ -291,7 +290,7 @@ backend model-{route.model}
     retry-on conn-failure
     retries {settings.gateway_wait_s}
     timeout server {settings.gateway_wait_s + route.response_timeout_s}s
-    http-request return {full} if {{ queue gt 0 }} {{ nbsrv(torchserve) gt 0 }}
+    http-request deny {full} if {{ queue gt 0 }} {{ nbsrv(torchserve) gt 0 }}
     # an answer of the handler says what made it; TorchServe's own are put into our form
     acl handler res.hdr(X-Embedkit-Fingerprint) -m found
 {replies}    server torchserve {host} maxconn {route.queue_size}
@@ -315,7 +314,7 @@ frontend metrics
     bind 127.0.0.1:{settings.gateway_metrics_port} proto h1
     no log
     http-request use-service prometheus-exporter if {{ path /metrics }}
-    http-request return {error(404, "unknown_path", "This path is not served.")}
+    http-request deny {error(404, "unknown_path", "This path is not served.")}
 """
 
 
