@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psutil
 import requests
 
@@ -47,6 +48,17 @@ class Gateway:
     @property
     def log(self) -> str:
         return (self.settings.logs / "gateway.log").read_text()
+
+    def logged(self, request_id: str) -> dict[str, Any]:
+        """The line of a request, which HAProxy writes a moment after the answer."""
+        deadline = time.monotonic() + 5
+        while True:
+            for line in self.log.splitlines():
+                if f'"id":"{request_id}"' in line:
+                    found: dict[str, Any] = orjson.loads(line)
+                    return found
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
 
     def post(self, path: str = "/v1/embeddings", body: Any = None, **options: Any) -> requests.Response:
         return requests.post(self.url + path, json=body or {"input": "a", "model": "minilm"}, timeout=60, **options)

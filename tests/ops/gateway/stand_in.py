@@ -81,7 +81,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.served.answer(self)
 
-    do_GET = do_PUT = do_DELETE = do_HEAD = do_POST
+    def do_PUT(self) -> None:
+        self.served.answer(self)
+
+    def do_GET(self) -> None:
+        self.served.answer(self)
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -57,7 +57,7 @@ def test_a_digest_or_name_twice_is_refused() -> None:
     """Of two lines for one name or one key it would be open which counts."""
     line = f"{'A' * 64} alice\n"
     for second in (line, f"{'B' * 64} alice\n", f"{'A' * 64} bob\n"):
-        with pytest.raises(OpsError, match="line 2.*twice"):
+        with pytest.raises(OpsError, match=r"line 2.*twice"):
             parse_keys(line + second, Path("keys"))
 
 
