@@ -111,7 +111,9 @@ def plan(
             notes.append(f"{name} is stopped: {' or '.join(BINARIES[name])} is not in PATH any more")
     files: dict[str, Mapping[Path, str]] = {}
     if "prometheus" in commands:
-        files["prometheus"] = prometheus_files(settings, alerting="alertmanager" in commands)
+        files["prometheus"] = prometheus_files(
+            settings, alerting="alertmanager" in commands, gateway="gateway" in commands
+        )
     if "alertmanager" in commands:
         files["alertmanager"] = alertmanager_files(settings)
     if "grafana" in commands:

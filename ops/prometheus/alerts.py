@@ -155,6 +155,13 @@ ALERTS: tuple[Alert, ...] = (
         "supervisord has given up {{ $labels.name }} on {{ $labels.instance }} (FATAL {{ $value }})",
     ),
     Alert(
+        "GatewayDown",
+        "gateway_up == 0",
+        "1m",
+        "critical",
+        "the gateway on {{ $labels.instance }} does not answer (gateway_up {{ $value }})",
+    ),
+    Alert(
         "ExporterDown",
         'up{job="embedkit"} == 0 or absent(up{job="embedkit"}) - 1',
         "2m",
