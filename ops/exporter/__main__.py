@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from prometheus_client.process_collector import ProcessCollector
 
 from env.chooser import ChoiceError, installed
@@ -79,7 +79,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             f"port {settings.exporter_port} cannot be had ({error.strerror}): set exporter_port to another"
         ) from error
     # prometheus_client's server answers every path with the metrics
-    server.set_app(with_health(server.get_app(), lambda: health_now(canary, settings.canary_interval_s)))
+    server.set_app(with_health(make_wsgi_app(registry), lambda: health_now(canary, settings.canary_interval_s)))
     for work in (access_log.watch, canary.prober.run):
         threading.Thread(target=work, args=(stop,), daemon=True).start()
     log.warning("serves http://127.0.0.1:%d/metrics", settings.exporter_port)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import orjson
 
@@ -64,13 +65,10 @@ def health_now(canary: CanarySource, interval_s: float) -> Health:
         return Health({}, str(error))
 
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-
-
-def with_health(metrics: Application, health: Callable[[], Health]) -> Application:
+def with_health(metrics: WSGIApplication, health: Callable[[], Health]) -> WSGIApplication:
     """The WSGI application of the metrics, with /healthz beside them."""
 
-    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/healthz":
             return metrics(environ, start_response)
         found = health()

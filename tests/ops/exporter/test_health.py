@@ -1,12 +1,11 @@
 """/healthz: what the last canaries say."""
 
-import threading
 from collections.abc import Iterator
 
 import orjson
 import pytest
 import requests
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 
 from ops.exporter.health import Health, judge, oldest_s, with_health
 from ops.probe import Probe
@@ -45,12 +44,12 @@ def test_one_bad_model_is_enough() -> None:
 def url() -> Iterator[tuple[str, list[Health]]]:
     """An exporter's server: its URL, and what its health is."""
     health = [Health({})]
-    server, thread = start_http_server(0, addr="127.0.0.1", registry=CollectorRegistry())
-    server.set_app(with_health(server.get_app(), lambda: health[0]))
+    registry = CollectorRegistry()
+    server, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
+    server.set_app(with_health(make_wsgi_app(registry), lambda: health[0]))
     yield f"http://127.0.0.1:{server.server_port}", health
     server.shutdown()
     server.server_close()
-    assert isinstance(thread, threading.Thread)
     thread.join()
 
 

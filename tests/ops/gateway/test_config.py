@@ -25,7 +25,7 @@ def lines(text: str, begin: str) -> list[str]:
 def test_haproxy_accepts_it(tmp_path: Path, routes: tuple[()], keys: dict[str, str] | None) -> None:
     """No model, one, several; open, closed, with keys; in a folder with blanks and other letters."""
     for chosen in ({}, {"gateway_key_rate": 5}, {"gateway_host": "::1"}, {"var": tmp_path / "a b" / "ü"}):
-        settings = Settings(**{"var": tmp_path, **chosen})  # type: ignore[arg-type]
+        settings = Settings(**{"var": tmp_path, **chosen})
         (text,) = gateway_files(settings, list(routes), keys, haproxy()).values()
         assert ("map(" in text) is (keys is not None)
 
