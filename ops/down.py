@@ -56,7 +56,6 @@ def take_out(settings: Settings, names: Iterable[str], progress: Progress) -> li
         for name in going:
             del desired[name]
         write_models(desired_file(settings), desired)
-        follow_models(settings, desired)  # first, so that nobody is sent to what is gone
         if Supervisor(settings).running():
             management = Management(settings, timeout_s=60)
             for name in going:
@@ -65,4 +64,5 @@ def take_out(settings: Settings, names: Iterable[str], progress: Progress) -> li
                     management.unregister(name, loaded.version)
                 applied.pop(name, None)
             write_models(applied_file(settings), applied)
+            follow_models(settings, desired)
     return list(desired)

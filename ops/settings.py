@@ -100,7 +100,7 @@ class Settings(BaseModel):
         10, ge=1, description="seconds for a client's headers, and for its body's first 64 KiB"
     )
     gateway_key_rate: int = Field(0, ge=0, description="requests a second of one key, over 10 s; 0: no limit")
-    gateway_wait_s: int = Field(30, ge=0, description="seconds that requests wait for a TorchServe that restarts")
+    gateway_wait_s: int = Field(30, ge=1, description="seconds that requests wait for a TorchServe that restarts")
     gateway_route_kb: int = Field(
         1024, ge=16, le=4096, description="largest body, in KiB, in which `/v1/embeddings` looks for `model`"
     )

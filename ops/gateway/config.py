@@ -17,7 +17,7 @@ BUFFER_BYTES = 64 << 10
 # The buffer holds the headers too, and HAProxy's own notes.
 HEADER_BYTES = 16 << 10
 RATE_WINDOW_S = 10
-LOST_TWICE = 3  # a request that was lost so often may be what ends the server
+MOST_RESENDS = 3  # a request that was lost more often may be what ends the server
 
 OVERLOADED = {"Retry-After": "1"}
 AWAY = {"Retry-After": "5"}
@@ -95,7 +95,7 @@ defaults
 
 
 def _longest_s(settings: Settings, routes: Sequence[Route]) -> int:
-    return LOST_TWICE * (settings.gateway_wait_s + max((one.response_timeout_s for one in routes), default=0)) + 10
+    return MOST_RESENDS * (settings.gateway_wait_s + max((one.response_timeout_s for one in routes), default=0)) + 10
 
 
 LOG = (
@@ -251,7 +251,7 @@ backend served
     # Each comes to the next stage as the first of a connection: HAProxy drops later ones without an answer.
     option http-server-close
     retry-on conn-failure empty-response 502
-    retries {LOST_TWICE}
+    retries {MOST_RESENDS}
     server stage {stage}
 
 frontend stage

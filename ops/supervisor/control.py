@@ -210,7 +210,7 @@ class Supervisor:
         for name in changes.started:
             self._rpc.addProcessGroup(name)
 
-    def reload(self, name: str, signal: str) -> None:
+    def reload(self, name: str, signal: str = "HUP") -> None:
         """Have a running program read its configuration again; one that does not run will read it anyway."""
         try:
             self._rpc.signalProcess(name, signal)

@@ -12,6 +12,9 @@ import orjson
 import pytest
 import requests
 
+from ops.exporter.families import Families
+from ops.exporter.source import AbsentError, SourceError
+from ops.exporter.sources.gateway import GatewaySource
 from ops.gateway.control import give_keys, key_use, workers
 from ops.gateway.keys import with_new, without
 from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, settings_for
@@ -365,9 +368,18 @@ def test_keys_open_the_gateway_and_go_no_further(tmp_path: Path) -> None:
         assert requests.get(running.url + "/healthz", timeout=5).status_code == 503  # the truth, without a key
         assert running.logged(good.headers["X-Request-Id"])["key"] == "alice"
         assert (key_use(settings)["alice"].requests, key_use(settings)["alice"].refused) == (1, 0)
+        families = Families()
+        GatewaySource(settings).fetch(families)
+        counted = {family.name: family.samples for family in families}
+        assert [one.value for one in counted["gateway_up"]] == [1]
+        assert [(one.labels, one.value) for one in counted["gateway_key_requests"]] == [({"key": "alice"}, 1)]
         shown = running.log + " ".join(running.process.args) + (settings.etc / "haproxy.cfg").read_text()  # type: ignore[arg-type]
         assert alice not in shown
         assert alice.encode() not in b"".join(one.body for one in behind.arrived)
+    with pytest.raises(SourceError, match=r"gw\.sock"):
+        GatewaySource(settings).fetch(Families())
+    with pytest.raises(AbsentError):
+        GatewaySource(settings_for(tmp_path / "other")).fetch(Families())
 
 
 def test_keys_change_without_a_reload(tmp_path: Path) -> None:
