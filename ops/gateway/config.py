@@ -117,8 +117,8 @@ frontend gateway
 http_fail_cnt
 
     http-request set-var(txn.path) path,bytes(0,200)
-    http-request set-var(txn.id) req.hdr(X-Request-Id) if {{ req.hdr(X-Request-Id) -m reg ^[A-Za-z0-9._-]{{1,128}}$ }}
-    http-request set-var(txn.id) uuid() unless {{ var(txn.id) -m found }}
+    http-request set-var(txn.id) req.fhdr(X-Request-Id)
+    http-request set-var(txn.id) uuid() unless {{ var(txn.id) -m reg ^[A-Za-z0-9._-]{{1,128}}$ }}
     http-request set-header X-Request-Id %[var(txn.id)]
     http-after-response set-header X-Request-Id %[var(txn.id)] if {{ var(txn.id) -m found }}
     http-request deny {error(431, "headers_too_large", f"The headers are over {HEADER_BYTES} bytes.")} \
