@@ -385,7 +385,7 @@ def test_keys_open_the_gateway_and_go_no_further(tmp_path: Path) -> None:
 def test_keys_change_without_a_reload(tmp_path: Path) -> None:
     """A new key is taken and a revoked one refused at once, even on a connection that is open already."""
     keys, alice = with_new({}, "alice")
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path / "with blanks" / "ü")
     with serving(StandIn(settings.inference_port)), gateway(settings, keys=keys) as running:
         before = workers(settings)
         session = requests.Session()
