@@ -362,9 +362,9 @@ def test_keys_open_the_gateway_and_go_no_further(tmp_path: Path) -> None:
             answer = running.post(headers={"Authorization": wrong} if wrong is not None else {})
             assert (answer.status_code, error_of(answer)["code"]) == (401, "invalid_api_key"), wrong
         assert behind.arrived == []
-        good = running.post(headers={"Authorization": f"bearer {alice}"})
+        good = running.post(headers={"Authorization": f"bearer {alice}", "X-Embedkit-Canary": "x", "Upgrade": "h2c"})
         assert good.status_code == 200
-        assert "authorization" not in behind.arrived[0].headers
+        assert {"authorization", "x-embedkit-canary", "upgrade"} & set(behind.arrived[0].headers) == set()
         assert requests.get(running.url + "/healthz", timeout=5).status_code == 503  # the truth, without a key
         assert running.logged(good.headers["X-Request-Id"])["key"] == "alice"
         assert (key_use(settings)["alice"].requests, key_use(settings)["alice"].refused) == (1, 0)
