@@ -18,9 +18,9 @@ import pytest
 import requests
 
 from ops.errors import OpsError
-from ops.gateway.config import Route
 from ops.gateway.keys import with_new, write_keys
 from ops.gateway.program import gateway_files
+from ops.gateway.stage import Route
 from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, haproxy, settings_for
 from tests.ops.gateway.stand_in import StandIn, serving
 
