@@ -1,7 +1,8 @@
 # The two commands a user needs are `make up` and `make down`; CONTRIBUTING.md has the rest.
 PYTHON ?= python3.11
 MODEL ?=
-BIN := .venv/bin
+# The environment: conda's, where one of env/environment*.yml is activated, else .venv.
+BIN := $(if $(filter conda,$(EMBEDKIT_DOOR)),$(CONDA_PREFIX),.venv)/bin
 
 .PHONY: bench bench-peers gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight
 
@@ -40,7 +41,7 @@ repair: ## build .venv anew
 test: dev ## the tests, those on the real TorchServe included
 	@$(BIN)/pytest
 
-test-slow: dev ## those that take minutes: a whole Prometheus beside the service, and `embedkit tune` for real
+test-slow: dev ## those that take minutes: a whole Prometheus, `embedkit tune`, a conda environment that serves
 	@$(BIN)/pytest -m slow
 
 lint: dev
@@ -59,8 +60,8 @@ rules: dev ## write Prometheus' rules and Grafana's dashboards from ops/promethe
 sight: dev ## what metrics, alerts and dashboards show while things break: some minutes, and the pictures in docs/img/
 	@$(BIN)/pytest -m sight -rP
 
-lock: dev ## make uv.lock and env/locks/ from pyproject.toml and env/pins.toml
-	@$(BIN)/python -m env.lock
+lock: dev ## carry the pins of pyproject.toml and env/pins.toml everywhere: locks, conda files, tables
+	@$(BIN)/embedkit env update
 
-lock-check: dev
-	@$(BIN)/python -m env.lock --check
+lock-check: dev ## fail, by file and line, where something does not say what the pins say
+	@$(BIN)/embedkit env check

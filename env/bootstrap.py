@@ -1,4 +1,4 @@
-"""Build the environment in .venv from a hashed lock. Standard library only.
+"""Build the environment in .venv from a hashed lock, or finish the one that conda made. Standard library only.
 
     python3.11 -m env.bootstrap          the runtime environment
     python3.11 -m env.bootstrap --dev    with the development tools too
@@ -23,10 +23,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from env.chooser import Choice, ChoiceError, chosen, load_pins, lock_path
+from env.conda import prefix_problem
+from env.door import in_conda
 from env.requirements import packages_of, subset
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
+IN_CONDA = in_conda(os.environ, Path(sys.prefix))
+VENV = Path(sys.prefix) if IN_CONDA else ROOT / ".venv"
 BUILD_BACKEND = {"setuptools", "wheel"}
 SOURCE_ONLY = "sentence-transformers"  # 2.2.2 was published without a wheel
 PIP_SAYS = "pip's last lines above say why"
@@ -237,7 +240,13 @@ def build(choice: Choice, *, dev: bool, repair: bool) -> None:
     say(f"the {choice.flavour} environment, because {choice.reason}")
     check_machine(choice)
     pip = Pip(VENV / "bin" / "python")
-    if "lock" in missing:
+    if "lock" in missing and IN_CONDA:
+        problem = prefix_problem(VENV, choice, repair=repair)
+        if problem:
+            raise SetupError(problem)
+        stamps.start()
+        stamps.done("lock")
+    elif "lock" in missing:
         create_venv(choice, stamps, repair=repair)
         install_lock(pip, choice)
         stamps.done("lock")

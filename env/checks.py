@@ -20,6 +20,7 @@ from typing import Literal
 from packaging.utils import canonicalize_name
 
 from env.chooser import Choice, load_pins
+from env.door import Door
 from env.hardware import Hardware
 from env.jdk import JdkError, find_jdk
 from env.requirements import packages_of
@@ -53,6 +54,12 @@ def python_version(version: tuple[int, int]) -> Finding:
             f"make repair PYTHON=python{wanted}",
         )
     return Finding("python", "ok", f"Python {found} at {sys.prefix}")
+
+
+def entered_by(door: Door, choice: Choice) -> Finding:
+    """The door, and the lock that came through it."""
+    detail = f"{door.name}: {door.detail}, lock {choice.flavour} ({choice.reason})"
+    return Finding("door", "note" if door.name == "none" else "ok", detail)
 
 
 def locked_packages(choice: Choice) -> dict[str, str]:

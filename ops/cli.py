@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from archives.errors import ArchivesError
+from env.errors import PinError
 from env.jdk import JdkError
 from ops.bench.command import bench
 from ops.console import Reporter, err, out, print_json, table
+from ops.environment import environment
 from ops.errors import OpsError
 from ops.gateway.command import key
 from ops.settings import Settings, load_settings
@@ -36,7 +38,7 @@ def told() -> Iterator[None]:
     """Turn what a user can cause into a message and exit status 1."""
     try:
         yield
-    except (OpsError, ArchivesError, JdkError) as error:
+    except (OpsError, ArchivesError, JdkError, PinError) as error:
         err.print(f"[red]embedkit:[/red] {_plain(str(error))}")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
@@ -330,6 +332,7 @@ def top(
 app.command()(bench)
 app.command()(tune)
 app.add_typer(key, name="key")
+app.add_typer(environment, name="env")
 
 
 def main() -> None:

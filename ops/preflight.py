@@ -3,15 +3,17 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from env import checks
 from env.checks import Finding
 from env.chooser import Choice, ChoiceError, installed
+from env.door import door
 from env.hardware import Hardware, detect
 from ops.errors import OpsError
 from ops.gateway.check import examine_gateway
 from ops.observers import find_binary
-from ops.settings import Settings
+from ops.settings import ROOT, Settings
 from ops.supervisor.control import Supervisor
 from ops.torchserve.launcher import in_force
 from ops.torchserve.leftovers import our_processes, programs
@@ -79,6 +81,7 @@ def examine(
     if isinstance(choice, Finding):
         yield choice
     else:
+        yield checks.entered_by(door(os.environ, Path(sys.prefix), ROOT), choice)
         yield checks.lock_matches(choice, versions_here)
         yield checks.unchanged_since_install(checks.locked_packages(choice))
     yield checks.jdk(os.environ)

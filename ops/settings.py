@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from env.door import MARK
 from ops.errors import OpsError
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "EMBEDKIT_"
-# Set by the launcher for the workers, not by people: handlers/telemetry.py and handlers/canary.py read them.
-INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN"})
+# Not settings: what the launcher tells the workers (handlers/telemetry.py, handlers/canary.py), and env/door.py's mark.
+INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN", MARK})
 
 # Whom a changed setting concerns: the others go on as they are.
 OBSERVERS_OWN = frozenset(
