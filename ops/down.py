@@ -8,6 +8,8 @@ from ops.deploy.close import close
 from ops.desired import desired_file, forget, read_models, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive
+from ops.gateway.live import follow_models
+from ops.gateway.program import socket_file as gateway_socket
 from ops.settings import Settings
 from ops.supervisor.config import pid_file, socket_file
 from ops.supervisor.control import Supervisor
@@ -57,7 +59,7 @@ def bring_down(settings: Settings, progress: Callable[[str], None], drain: Drain
         pidfile.release(ours)
         for folder in (settings.temp, settings.telemetry):
             leftovers.clear_folder(folder)
-        for file in (socket_file(settings), pid_file(settings)):
+        for file in (socket_file(settings), pid_file(settings), gateway_socket(settings)):
             file.unlink(missing_ok=True)
     return Down(ran or bool(orphans), tuple(dropped))
 
@@ -91,4 +93,5 @@ def take_out(
                 for loaded in reversed(management.describe(name)):  # the default goes last, as TorchServe insists
                     progress.say(f"{name}: removing version {loaded.version} from the server")
                     management.unregister(name, loaded.version)
+            follow_models(settings, desired)
     return list(desired), dropped

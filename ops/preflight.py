@@ -11,6 +11,8 @@ from env.chooser import Choice, ChoiceError, installed
 from env.door import door
 from env.hardware import Hardware, detect
 from ops.errors import OpsError
+from ops.gateway.check import examine_gateway
+from ops.observers import find_binary
 from ops.settings import ROOT, Settings
 from ops.supervisor.control import Supervisor
 from ops.torchserve import confine
@@ -100,6 +102,7 @@ def examine(
     yield checks.open_files()
     yield checks.confinement(confine.version())
     yield checks.secrets(_secrets(settings))
+    yield examine_gateway(settings, find_binary("gateway"))
     if not running:  # what runs has taken its memory already
         unfit = misfits(hardware)
         if unfit:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -21,13 +21,14 @@ from ops.deploy.plan import next_step
 from ops.desired import Served, commit, desired_file, read_models, rolled_back_file
 from ops.errors import OpsError
 from ops.exclusive import exclusive
+from ops.gateway.program import files_now
 from ops.preflight import preflight
 from ops.prepare import Prepared, known_references, misfits, prepare
 from ops.private import keep_private
 from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
-from ops.settings import Settings
+from ops.settings import Settings, program_of
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
 from ops.taken import Taken, inputs
@@ -69,18 +70,27 @@ def _write_settings(settings: Settings) -> None:
     write_whole(settings_file(settings), content, mode=0o600)
 
 
-def _observers(settings: Settings, supervisor: Supervisor, progress: Progress) -> observers.Plan:
-    """What of Prometheus, Alertmanager and Grafana runs; says why something does not."""
+def _optional(settings: Settings, supervisor: Supervisor, models: Iterable[str], progress: Progress) -> observers.Plan:
+    """What of gateway, Prometheus, Alertmanager and Grafana runs; says why something does not.
+
+    Raises:
+        OpsError: one is `on` and cannot run, or the gateway would let anybody in.
+    """
     ours: dict[str, int] = {}
     held = settings.ports
     if supervisor.running():
         with contextlib.suppress(OpsError):  # what it says to do is being done: the file is written anew
             held = in_force(settings).ports
-        ours = {one.name: held[one.name] for one in supervisor.programs() if one.alive and one.name in held}
+        running = {one.name for one in supervisor.programs() if one.alive}
+        ours = {listener: port for listener, port in held.items() if program_of(listener) in running}
     planned = observers.plan(settings, ours=ours, port_is_free=lambda port: port_is_free("127.0.0.1", port))
     for note in planned.notes:
         progress.say(note)
-    return planned
+    gateway = next((one for one in planned.programs if one.name == "gateway"), None)
+    if gateway is None:
+        return planned
+    files = files_now(settings, models, gateway.command[0])
+    return replace(planned, files={**planned.files, "gateway": files})
 
 
 def _converge(settings: Settings, goal: Iterable[Served], limits: Limits, progress: Progress) -> None:
@@ -104,11 +114,11 @@ def _start(settings: Settings, goal: Mapping[str, Served], limits: Limits, progr
         ended = leftovers.end(left, grace_s=5)
         if ended:
             progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
-    watching = _observers(settings, supervisor, progress)
+    optional = _optional(settings, supervisor, goal, progress)
     _write_settings(settings)
-    supervisor_config.install_in_environment(settings, watching.programs)
-    observers.write_files(watching.files)
-    taken = Taken(settings, inputs(settings, watching.files))
+    supervisor_config.install_in_environment(settings, optional.programs)
+    observers.write_files(optional.files)
+    taken = Taken(settings, inputs(settings, optional.files))
     if booting:
         _commit(settings, goal.values())
         taken.mark(taken.stale())  # nothing runs: whatever starts from now on reads what was just written
@@ -124,7 +134,7 @@ def _start(settings: Settings, goal: Mapping[str, Served], limits: Limits, progr
     for name in taken.stale():
         if name in observers.RELOADS:
             progress.say(f"{name} takes its changed configuration")
-            supervisor.reload(name)
+            supervisor.reload(name, observers.RELOADS[name])
         else:
             progress.say(f"settings have changed: restarting {name}")
             supervisor.stop(name)

@@ -21,6 +21,7 @@ SOURCES = (
     "watchdog",
     "canary",
     "desired",
+    "gateway",
     "nvml",
     "host",
 )
@@ -192,6 +193,17 @@ _TABLE: tuple[Family, ...] = (
     _family(
         "counter", "desired", "embedkit_removed_workers_total", "model",
         "Workers ended with a version that a deploy has removed; to be told from those that crash.",
+    ),
+    # Who comes through the gateway.
+    _family("gauge", "gateway", "gateway_up", "", "1 if HAProxy answers."),
+    _family(
+        "counter", "gateway", "gateway_key_requests_total", "key",
+        "Requests with a key, by its name; `anonymous` where none is needed. Begins anew when HAProxy is given another "
+        "configuration.",
+    ),
+    _family(
+        "counter", "gateway", "gateway_key_errors_total", "key kind",
+        "Those of them that were answered with an error: `client` 4xx, 429 among them, `server` 5xx.",
     ),
     # GPUs.
     _family("gauge", "nvml", "gpu_info", "uuid index name driver", "1 for each GPU."),
