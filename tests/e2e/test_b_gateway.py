@@ -14,7 +14,6 @@ import orjson
 import pytest
 import requests
 
-from ops.supervisor.control import Supervisor
 from tests.e2e.stack import TEXT, Stack
 
 pytestmark = pytest.mark.e2e
@@ -136,7 +135,7 @@ def test_keys_and_a_killed_gateway(stack: Stack, url: str) -> None:
 
 
 def _pid(stack: Stack) -> int:
-    return Supervisor(stack.settings).program("gateway").pid
+    return int(stack.supervisorctl("pid", "gateway").stdout)
 
 
 def _lists(url: str, use: dict[str, str]) -> bool:
