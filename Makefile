@@ -41,7 +41,7 @@ repair: ## build .venv anew
 test: dev ## the tests, those on the real TorchServe included
 	@$(BIN)/pytest
 
-test-slow: dev ## those that take minutes: a whole Prometheus, `embedkit tune` and `deploy`, a conda environment that serves
+test-slow: dev ## those that take minutes: a whole Prometheus, `embedkit tune` and `deploy`, conda, nix, a bundle
 	@$(BIN)/pytest -m slow
 
 lint: dev

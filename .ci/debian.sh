@@ -7,7 +7,7 @@ set -euo pipefail
 # program=package
 NEEDED=(
     promtool=prometheus amtool=prometheus-alertmanager haproxy=haproxy tmux=tmux openssl=openssl curl=curl
-    systemd-analyze=systemd nft=nftables ip=iproute2
+    systemd-analyze=systemd nft=nftables ip=iproute2 nix=nix-bin shellcheck=shellcheck readelf=binutils
 )
 
 missing=()

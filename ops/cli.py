@@ -14,6 +14,8 @@ from archives.errors import ArchivesError
 from env.errors import PinError
 from env.jdk import JdkError
 from ops.bench.command import bench
+from ops.bundle.command import bundle
+from ops.bundle.install import BundleError
 from ops.console import Reporter, err, out, print_json, table
 from ops.environment import environment
 from ops.errors import OpsError
@@ -45,7 +47,7 @@ def told() -> Iterator[None]:
     """Turn what a user can cause into a message and exit status 1."""
     try:
         yield
-    except (OpsError, ArchivesError, JdkError, PinError) as error:
+    except (OpsError, ArchivesError, JdkError, PinError, BundleError) as error:
         err.print(f"[red]embedkit:[/red] {_plain(str(error))}")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
@@ -413,6 +415,7 @@ app.command()(tune)
 app.command()(systemd)
 app.add_typer(key, name="key")
 app.add_typer(environment, name="env")
+app.add_typer(bundle)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ PAGES = sorted(
 )
 
 # Made at run time or by a user: not in a clean checkout.
-RUNTIME = ("var/", "archives/store/", ".venv/", "embedkit.toml/")
+RUNTIME = ("var/", "archives/store/", ".venv/", "embedkit.toml/", "env/wheels/", "env/jdk/")
 # What an archive or a model folder holds, and what a user's own machine has.
 ELSEWHERE = {
     "embedkit_entry.py",
