@@ -171,5 +171,7 @@ def repeats(pins: Pins, root: Path) -> list[Repeat]:
         uv_lock(pins),
         locks(pins),
         carried_elsewhere(pins, root),
+        flake(pins),
+        containerfile(pins),
     )
     return [each for place in made for each in place]
