@@ -14,7 +14,7 @@ from ops.errors import OpsError
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "EMBEDKIT_"
 # Set by the launcher for the workers, not by people: handlers/telemetry.py and handlers/canary.py read them.
-INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN"})
+INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN", "EMBEDKIT_DOOR"})
 
 # Whom a changed setting concerns: the others go on as they are.
 OBSERVERS_OWN = frozenset(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 from ops.desired import Served
-from ops.probe import Probe, Reference, probe
+from ops.probe import Probe, Reference, probe, unverified
 from ops.settings import OBSERVERS, Settings
 from ops.supervisor.control import Program, Supervisor
 from ops.telemetry import LastAnswer, WorkerCard, last_answers, worker_cards
@@ -129,10 +129,7 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
                 loaded = versions[0] if versions else None
             except ManagementError as error:
                 problem = str(error)
-        if name in references:
-            found = probe(settings, name, references[name], timeout_s=5)
-        else:
-            found = Probe(name, 0.0, error=f"its archive was not verified here: run `embedkit verify {name}`")
+        found = probe(settings, name, references[name], timeout_s=5) if name in references else unverified(name)
         models.append(model_status(one, loaded=loaded, found=found, cards=cards, last=last.get(name), now=now))
     needed, others = idle(programs, settings)
     if needed and not problem:

@@ -62,7 +62,7 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
     return {name: find(catalogue, name) for name in chosen}
 
 
-def _write_settings(settings: Settings) -> None:
+def write_settings(settings: Settings) -> None:
     """Leave the settings for the programs that read them, and for this user alone: alert_webhook may be a secret."""
     content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
     write_whole(settings_file(settings), content, mode=0o600)
@@ -80,6 +80,26 @@ def _observers(settings: Settings, supervisor: Supervisor, progress: Progress) -
     for note in planned.notes:
         progress.say(note)
     return planned
+
+
+def end_unsupervised(settings: Settings, progress: Progress) -> None:
+    """End what a supervisord that was killed left: such a server would answer for a while and then be replaced."""
+    ended = leftovers.end([*leftovers.programs(settings), *leftovers.our_processes(settings)], grace_s=5)
+    if ended:
+        progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
+
+
+def write_configuration(settings: Settings, supervisor: Supervisor, progress: Progress) -> Taken:
+    """Write what supervisord and its programs read; returns which of them have taken it.
+
+    Raises:
+        OpsError: see supervisor_config.install_in_environment.
+    """
+    watching = _observers(settings, supervisor, progress)
+    write_settings(settings)
+    supervisor_config.install_in_environment(settings, watching.programs)
+    observers.write_files(watching.files)
+    return Taken(settings, inputs(settings, watching.files))
 
 
 def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
@@ -107,16 +127,8 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
     supervisor = Supervisor(settings)
     booting = not supervisor.running()
     if booting:
-        # A server whose supervisord was killed would answer the wait below and then be replaced.
-        left = [*leftovers.programs(settings), *leftovers.our_processes(settings)]
-        ended = leftovers.end(left, grace_s=5)
-        if ended:
-            progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
-    watching = _observers(settings, supervisor, progress)
-    _write_settings(settings)
-    supervisor_config.install_in_environment(settings, watching.programs)
-    observers.write_files(watching.files)
-    taken = Taken(settings, inputs(settings, watching.files))
+        end_unsupervised(settings, progress)
+    taken = write_configuration(settings, supervisor, progress)
     if booting:
         taken.mark(taken.stale())  # nothing runs: whatever starts from now on reads what was just written
         jdk = find_jdk(os.environ)
@@ -144,6 +156,25 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
             supervisor.start(program.name)
 
 
+def make_ready(
+    settings: Settings, specs: Mapping[str, ModelSpec], progress: Progress, hardware: Hardware
+) -> dict[str, Prepared]:
+    """Have a verified archive of each model, and write down that these are to be served.
+
+    Raises:
+        OpsError, ArchivesError: what keeps them from being served, with the next step.
+    """
+    supervisor_config.check_paths(settings)
+    preflight(settings)
+    prepared = {name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()}
+    running = set(read_models(applied_file(settings))) if Supervisor(settings).running() else set()
+    unfit = misfits([one for name, one in prepared.items() if name not in running], hardware)
+    if unfit:
+        raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in unfit))
+    write_models(desired_file(settings), {name: one.served for name, one in prepared.items()})
+    return prepared
+
+
 def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardware: Hardware | None = None) -> Up:
     """Serve the desired models and those named, and return when each has answered a real request rightly.
 
@@ -153,19 +184,9 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
     started = time.monotonic()
     settings.run.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.run / "up.lock", progress.say):
-        hardware = hardware or detect()
         specs = wanted_specs(settings, names)
-        supervisor_config.check_paths(settings)
-        preflight(settings)
-        prepared: dict[str, Prepared] = {
-            name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()
-        }
-        running = set(read_models(applied_file(settings))) if Supervisor(settings).running() else set()
-        unfit = misfits([one for name, one in prepared.items() if name not in running], hardware)
-        if unfit:
-            raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in unfit))
+        prepared = make_ready(settings, specs, progress, hardware or detect())
         desired = {name: one.served for name, one in prepared.items()}
-        write_models(desired_file(settings), desired)
         startup_s = max(specs[name].startup_timeout_s for name in specs) + START_ALLOWANCE_S
         _start(settings, desired, startup_s, progress)
         expected = {name: Expected(one.reference, startup_s) for name, one in prepared.items()}
