@@ -37,7 +37,7 @@ def _commands(settings: Settings, progress: Progress, *, server: bool) -> tuple[
     """What this process becomes, with its environment."""
     if server:
         write_settings(settings)
-        return list(supervisor_config.torchserve(settings).command), dict(os.environ)
+        return [*supervisor_config.torchserve(settings).command, "--console"], dict(os.environ)
     supervisor = Supervisor(settings)
     taken = write_configuration(settings, supervisor, progress)
     taken.mark(taken.stale())
