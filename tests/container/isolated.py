@@ -1,5 +1,6 @@
 """Run a command as process 1 of a Debian tree, in namespaces of its own, as a container engine would."""
 
+import contextlib
 import signal
 import subprocess
 import time
@@ -74,12 +75,22 @@ class Isolated:
         ]
         command = [
             *(["nsenter", f"--net=/run/netns/{self.network}"] if self.network else []),
-            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"),
+            *("unshare", "--mount", "--pid", "--fork", "--propagation", "private"),
             *("sh", "-c", PREPARE, "sh", str(self.tree), "ro" if self.read_only else "rw", *volumes, "--", *inside),
         ]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.started = time.monotonic()
+        while not self._inside():
+            assert self.alive, self.log.read_text()
+            time.sleep(0.01)
+
+    def _inside(self) -> bool:
+        """Whether process 1 has come as far as the tree: everything is mounted then."""
+        for child in psutil.Process(self._process.pid).children():
+            with contextlib.suppress(OSError):
+                return Path(f"/proc/{child.pid}/root").readlink() == self.tree
+        return False
 
     def _clean(self, command: Sequence[str]) -> list[str]:
         return [
@@ -118,7 +129,8 @@ class Isolated:
         return self._process.wait(timeout), time.monotonic() - started
 
     def kill(self) -> None:
-        """End it, whatever it does; the kernel ends the rest of the namespace with process 1."""
+        """End it, whatever it does: with process 1 the kernel ends the rest of the namespace."""
         if self.alive:
-            self._process.kill()
+            for child in psutil.Process(self._process.pid).children():
+                child.kill()
         self._process.wait()

@@ -79,7 +79,8 @@ def test_readmes_two_commands_on_a_fresh_machine(machine: Path, tmp_path: Path) 
             **{f"PIP_{key.upper().replace('-', '_')}": value for key, value in settings.items()},
             **{f"EMBEDKIT_{name.upper()}_PORT": str(port) for name, port in ports.items()},
         }
-        user = Isolated(machine, ["sleep", "infinity"], environ, USER, HOME, tmp_path / "log")
+        init = ["sh", "-c", "sleep infinity & wait"]  # a shell that waits collects orphans, as an init does
+        user = Isolated(machine, init, environ, USER, HOME, tmp_path / "log")
         stack.callback(user.kill)
 
         def does(command: str, cwd: str = f"{HOME}/embedkit") -> str:
@@ -98,7 +99,7 @@ def test_readmes_two_commands_on_a_fresh_machine(machine: Path, tmp_path: Path) 
         before = time.monotonic()
         does(down)
         took_down = time.monotonic() - before
-        assert [one.name() for one in user.processes()] == ["sleep"]
+        assert [one.name() for one in user.processes()] == ["sh", "sleep"]
         assert [name for name, port in ports.items() if not port_is_free("127.0.0.1", port)] == []
         assert list((machine / "tmp").iterdir()) == []
         assert does("git status --short") == ""

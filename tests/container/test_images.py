@@ -146,7 +146,7 @@ def test_it_serves_checks_itself_and_stops(image: Image, volumes: dict[str, Path
     print(f"healthy after {first:.0f} s, on the same volumes after {second:.0f} s; stopped in {took:.1f} s")
 
 
-def test_the_health_check_sees_a_dead_worker_process(image: Image, volumes: dict[str, Path], tmp_path: Path) -> None:
+def test_the_health_check_sees_stopped_workers(image: Image, volumes: dict[str, Path], tmp_path: Path) -> None:
     """The health check fails while nothing can embed, although TorchServe's port is open."""
     with started(image, volumes, tmp_path / "log") as running:
         healthy(running, image, START_S)
