@@ -126,13 +126,16 @@ def test_only_its_volumes_are_its_users(image: Image) -> None:
 
 def test_it_serves_checks_itself_and_stops(image: Image, volumes: dict[str, Path], tmp_path: Path) -> None:
     """On a read-only root it packs, serves the right vector to other machines, keeps management to itself, finds itself
-    healthy, and ends of a SIGTERM in time with status 0; started again on the same volumes it serves sooner."""
+    healthy and its packages as they were installed, and ends of a SIGTERM in time with status 0; and so again on the
+    same volumes."""
     expected = SentenceTransformer(str(minilm_folder()), device="cpu").encode(TEXT, normalize_embeddings=True)
     with started(image, volumes, tmp_path / "first.log") as running:
         first = healthy(running, image, START_S)
         assert float(embed(THERE) @ expected) >= MIN_COSINE
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://{THERE}:8081/models", timeout=5)
+        examined = running.run("embedkit", "doctor")
+        assert examined.returncode == 0, examined.stdout
         assert psutil.Process(running.pid).name() == "tini"
         assert {one.uids().effective for one in running.processes()} == {image.user}
         assert [one for one in running.processes() if one.status() == psutil.STATUS_ZOMBIE] == []
