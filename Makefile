@@ -1,10 +1,11 @@
 # The two commands a user needs are `make up` and `make down`; CONTRIBUTING.md has the rest.
 PYTHON ?= python3.11
 MODEL ?=
+TARGET ?= server
 # The environment: conda's, where one of env/environment*.yml is activated, else .venv.
 BIN := $(if $(filter conda,$(EMBEDKIT_DOOR)),$(CONDA_PREFIX),.venv)/bin
 
-.PHONY: audit bench bench-peers gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight
+.PHONY: audit bench bench-peers chaos docs down dev env fresh gpu-check-cpu image image-test lint lock lock-check repair rules sight soak status telemetry-cost test test-slow types up
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -62,6 +63,15 @@ rules: dev ## write Prometheus' rules and Grafana's dashboards from ops/promethe
 
 sight: dev ## what metrics, alerts and dashboards show while things break: some minutes, and the pictures in docs/img/
 	@$(BIN)/pytest -m sight -rP
+
+image: ## a container image of the current checkout; TARGET=server|all-in-one, TORCH=cpu|cuda12|cuda13
+	@env/image.sh $(TARGET) $(TORCH)
+
+image-test: dev ## both images built and run without an engine (root; Debian's buildah and mmdebstrap)
+	@$(BIN)/pytest -m container -rP
+
+fresh: dev ## README's two commands on a fresh Debian (root; Debian's mmdebstrap)
+	@$(BIN)/pytest -m fresh -rP
 
 lock: dev ## carry the pins of pyproject.toml and env/pins.toml everywhere: locks, conda files, tables
 	@$(BIN)/embedkit env update

@@ -91,6 +91,35 @@ def up(
             out.print(f"  {_plain(command)}")
 
 
+@app.command()
+def run(
+    model: Annotated[list[str] | None, typer.Argument(help="serve exactly these; none: those served last")] = None,
+    server: Annotated[bool, typer.Option("--server", help="TorchServe alone, without supervisord")] = False,
+) -> None:
+    """Fetch, pack, verify, then become the service in the foreground: for a container or another supervisor."""
+    from ops.foreground import run_service
+
+    with told():
+        run_service(load_settings(), model or [], Reporter(), server=server)
+
+
+@app.command()
+def health(json: Json = False) -> None:
+    """Send a real request to each served model, with or without supervisord; exit 0 only on right vectors."""
+    from ops.health import ask_all
+
+    with told():
+        probes = ask_all(running_settings())
+        if json:
+            print_json({"ok": all(one.ok for one in probes), "models": probes})
+        else:
+            for one in probes:
+                found = f"right, {one.latency_s * 1000:.0f} ms" if one.ok else one.error
+                out.print(_plain(f"{one.model}: {found}"))
+        if not all(one.ok for one in probes):
+            raise typer.Exit(1)
+
+
 def _next_commands(settings: Settings, model: str) -> list[str]:
     from ops.supervisor.config import config_file, owns_environment
 

@@ -44,6 +44,11 @@ class Probe:
         return not self.error
 
 
+def unverified(model: str) -> Probe:
+    """The finding about a model that there is nothing to compare with."""
+    return Probe(model, 0.0, error=f"its archive was not verified here: run `embedkit verify {model}`")
+
+
 def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 

@@ -64,7 +64,7 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
     return {name: find(catalogue, name) for name in chosen}
 
 
-def _write_settings(settings: Settings) -> None:
+def write_settings(settings: Settings) -> None:
     """Leave the settings for the programs that read them, and for this user alone: alert_webhook may be a secret."""
     content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
     write_whole(settings_file(settings), content, mode=0o600)
@@ -93,6 +93,26 @@ def _optional(settings: Settings, supervisor: Supervisor, models: Iterable[str],
     return replace(planned, files={**planned.files, "gateway": files})
 
 
+def end_unsupervised(settings: Settings, progress: Progress) -> None:
+    """End what a supervisord that was killed left: such a server would answer for a while and then be replaced."""
+    ended = leftovers.end([*leftovers.programs(settings), *leftovers.our_processes(settings)], grace_s=5)
+    if ended:
+        progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
+
+
+def write_configuration(settings: Settings, supervisor: Supervisor, models: Iterable[str], progress: Progress) -> Taken:
+    """Write what supervisord and its programs read; returns which of them have taken it.
+
+    Raises:
+        OpsError: see supervisor_config.install_in_environment and _optional.
+    """
+    optional = _optional(settings, supervisor, models, progress)
+    write_settings(settings)
+    supervisor_config.install_in_environment(settings, optional.programs)
+    observers.write_files(optional.files)
+    return Taken(settings, inputs(settings, optional.files))
+
+
 def _converge(settings: Settings, goal: Iterable[Served], limits: Limits, progress: Progress) -> None:
     """Give a running TorchServe the models it does not have yet, or has in another archive; touch no other."""
     management = Management(settings)
@@ -109,16 +129,8 @@ def _start(settings: Settings, goal: Mapping[str, Served], limits: Limits, progr
     supervisor = Supervisor(settings)
     booting = not supervisor.running()
     if booting:
-        # A server whose supervisord was killed would answer the wait below and then be replaced.
-        left = [*leftovers.programs(settings), *leftovers.our_processes(settings)]
-        ended = leftovers.end(left, grace_s=5)
-        if ended:
-            progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
-    optional = _optional(settings, supervisor, goal, progress)
-    _write_settings(settings)
-    supervisor_config.install_in_environment(settings, optional.programs)
-    observers.write_files(optional.files)
-    taken = Taken(settings, inputs(settings, optional.files))
+        end_unsupervised(settings, progress)
+    taken = write_configuration(settings, supervisor, goal, progress)
     if booting:
         _commit(settings, goal.values())
         taken.mark(taken.stale())  # nothing runs: whatever starts from now on reads what was just written
@@ -185,6 +197,22 @@ def _check_room(
         raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in unfit))
 
 
+def make_ready(
+    settings: Settings, specs: Mapping[str, ModelSpec], progress: Progress, hardware: Hardware
+) -> dict[str, Served]:
+    """Have a verified archive of each model; returns what is to be served, for which there is room.
+
+    Raises:
+        OpsError, ArchivesError: what keeps them from being served, with the next step.
+    """
+    supervisor_config.check_paths(settings)
+    preflight(settings)
+    prepared = {name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()}
+    goal = _goal(settings, prepared, progress)
+    _check_room(settings, prepared, goal, hardware)
+    return goal
+
+
 def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardware: Hardware | None = None) -> Up:
     """Serve the desired models and those named, and return when each has answered a real request rightly.
 
@@ -195,15 +223,8 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
     keep_private(settings)
     settings.run.mkdir(parents=True, exist_ok=True)
     with exclusive(lock_file(settings), progress.say):
-        hardware = hardware or detect()
         specs = wanted_specs(settings, names)
-        supervisor_config.check_paths(settings)
-        preflight(settings)
-        prepared: dict[str, Prepared] = {
-            name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()
-        }
-        goal = _goal(settings, prepared, progress)
-        _check_room(settings, prepared, goal, hardware)
+        goal = make_ready(settings, specs, progress, hardware or detect())
         startup_s = max(specs[name].startup_timeout_s for name in specs) + START_ALLOWANCE_S
         _start(settings, goal, Limits(startup_s), progress)
         _, references = known_references(settings)

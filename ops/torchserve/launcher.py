@@ -1,7 +1,8 @@
 """What supervisord runs as `torchserve`: prepare a clean start from the desired state, then become the JVM.
 
-    python -m ops.torchserve.launcher var/state/settings.json
+    python -m ops.torchserve.launcher var/state/settings.json [--console]
 
+With --console the server's and the workers' logs go to stdout too, where an orchestrator collects them.
 Becoming the JVM (exec) means that supervisord watches TorchServe itself: real exit codes, real signals.
 """
 
@@ -108,7 +109,7 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
     )
 
 
-def prepare(settings: Settings) -> list[str]:
+def prepare(settings: Settings, *, console: bool = False) -> list[str]:
     """End leftovers, empty TEMP and telemetry, render the configuration; returns the JVM's command line.
 
     Raises:
@@ -126,7 +127,7 @@ def prepare(settings: Settings) -> list[str]:
     settings.logs.mkdir(parents=True, exist_ok=True)
     models = servable(settings, read_models(desired_file(settings)))
     write_whole(settings.etc / "config.properties", config.config_properties(settings, models.values()).encode())
-    write_whole(settings.etc / "log4j2.xml", config.log4j2_xml(settings).encode())
+    write_whole(settings.etc / "log4j2.xml", config.log4j2_xml(settings, console=console).encode())
     jdk = find_jdk(os.environ)
     say(f"Java {jdk.version} from {jdk.origin}; serving {', '.join(models) or 'no model'}")
     site_packages = Path(sysconfig.get_paths()["purelib"])
@@ -146,12 +147,13 @@ def become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        print("usage: python -m ops.torchserve.launcher var/state/settings.json", file=sys.stderr)
+    file, flags = sys.argv[1:2], sys.argv[2:]
+    if not file or flags not in ([], ["--console"]):
+        print("usage: python -m ops.torchserve.launcher var/state/settings.json [--console]", file=sys.stderr)
         return 2
     try:
-        settings = read_settings(Path(sys.argv[1]))
-        command = prepare(settings)
+        settings = read_settings(Path(file[0]))
+        command = prepare(settings, console=bool(flags))
     except (OpsError, JdkError) as error:
         say(str(error))
         return 1
