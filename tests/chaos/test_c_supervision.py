@@ -1,0 +1,57 @@
+"""What watches the service dies itself."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from tests.chaos import site
+from tests.chaos.trial import Trial
+
+pytestmark = pytest.mark.chaos
+
+BACK_S = 10.0
+
+
+def test_supervisord_is_killed(trial: Trial) -> None:
+    """After `embedkit up` by hand there is one server, no orphan, and the right vector."""
+    stack = trial.stack
+    starter = threading.Thread(target=stack.embedkit, args=("up",))
+    with trial:
+        trial.strike(lambda: os.kill(trial.before.supervisord, signal.SIGKILL))
+        time.sleep(2)  # the server goes on without it: whether it answers is in what was lost
+        began = time.monotonic()
+        starter.start()
+        # the old server answers until `up` ends it
+        site.wait(lambda: not site.is_alive(trial.before.server), began, 60, "the old server is ended")
+        serving = trial.serving(90)
+        full = trial.full_strength(90)
+        starter.join()
+    assert stack.jvm_pid() != trial.before.server  # and there is one alone
+    trial.row(
+        20,
+        "supervisord kill -9, then `embedkit up`",
+        "one server, no orphan, serving",
+        met=True,
+        serving_s=serving,
+        full_s=full,
+        note=f"of it {began - trial.struck:.1f} s until the hand came",
+    )
+
+
+def test_the_exporter_is_killed(trial: Trial) -> None:
+    """Its metrics are back within 10 s, and no request notices."""
+    with trial:
+        victim = trial.before.programs["exporter"]
+        trial.strike(lambda: os.kill(victim, signal.SIGKILL))
+        back = site.wait(lambda: bool(site.scrape(trial.stack)), trial.struck, 60, "metrics are back")
+    after = site.footprint(trial.stack)
+    trial.row(
+        21,
+        "exporter kill -9",
+        f"back within {BACK_S:.0f} s, service untouched",
+        met=back <= BACK_S and not trial.toll.failed and after.workers == trial.before.workers,
+        note=f"metrics back after {back:.1f} s",
+    )
