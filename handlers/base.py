@@ -108,9 +108,13 @@ class EmbeddingHandler:
     def handle(self, data: Sequence[object], context: Any) -> list[bytes]:
         """The answers to one batch, in order; status and headers go into the context."""
         started = time.monotonic()
-        items = self.preprocess(data, context)
-        self.inference(items)
-        answers = self.postprocess(items, context)
+        self._telemetry.at_work()
+        try:
+            items = self.preprocess(data, context)
+            self.inference(items)
+            answers = self.postprocess(items, context)
+        finally:
+            self._telemetry.idle()
         if any(item.vectors is not None and not item.canary for item in items):
             self._telemetry.answered(time.monotonic() - started)
         return answers
@@ -120,6 +124,8 @@ class EmbeddingHandler:
         items: list[Item] = []
         with self._telemetry.stage("decode", items):
             items += (self._read(index, row, context) for index, row in enumerate(data))
+        if all(item.canary for item in items):
+            self._telemetry.at_work(canaries=True)
         if wanted := [item for item in items if item.is_open]:
             with self._telemetry.stage("tokenize", wanted):
                 _together_or_apart(wanted, self._tokenize)

@@ -85,6 +85,14 @@ class Telemetry:
         """A batch with at least one vector in it was answered, `seconds` after it came."""
         self.record(lambda metrics: metrics.answered(seconds))
 
+    def at_work(self, *, canaries: bool = False) -> None:
+        """A batch has come; or it has turned out to hold canaries alone."""
+        self.record(lambda metrics: metrics.at_work(canaries))
+
+    def idle(self) -> None:
+        """The batch is done."""
+        self.record(lambda metrics: metrics.idle())
+
     def record(self, observe: "Callable[[_Metrics], None]") -> None:
         """Lets it measure; what it raises ends the measuring."""
         if self._metrics is None:
@@ -167,11 +175,21 @@ class _Metrics:
             gauge("embedding_last_answer_timestamp_seconds", "When the last vector was answered."),
             gauge("embedding_last_answer_latency_seconds", "Time the last answered batch took."),
         )
+        # For the watchdog alone. Of users' batches it waits longer than of known short texts.
+        begun = Gauge(
+            "embedkit_batch_begun_seconds",
+            "When the batch in the worker came, by the monotonic clock; 0 between batches.",
+            ["model", "of"],
+            registry=None,
+            multiprocess_mode="mostrecent",
+        )
+        begun_of = [begun.labels(**by_model, of=of)._value for of in ("users", "canaries")]
         # Every value has its place by now: a file that had to grow later would be mapped anew.
         self.stages = {stage: _observe(child) for stage, child in stages.items()}
         self._batch_texts, self._batch_tokens = _observe(batch_texts), _observe(batch_tokens)
         self._counters, self._counter_at = _place(counters[0])[0], [_place(each)[1] for each in counters]
         self._last, self._last_at = _place(last[0])[0], [_place(each)[1] for each in last]
+        self._users_at, self._canaries_at = (_place(each)[1] for each in begun_of)  # in the same file as `last`
 
     def batch(self, texts: int, tokens: int, padded: int, truncated: int) -> None:
         self._batch_texts(texts)
@@ -184,6 +202,15 @@ class _Metrics:
         now, cells = time.time(), self._last
         for at, value in zip(self._last_at, (now, seconds), strict=True):
             cells[at], cells[at + 1] = value, now
+
+    def at_work(self, canaries: bool) -> None:
+        if canaries:
+            self._last[self._canaries_at], self._last[self._users_at] = self._last[self._users_at], 0.0
+        else:
+            self._last[self._users_at] = time.monotonic()
+
+    def idle(self) -> None:
+        self._last[self._users_at] = self._last[self._canaries_at] = 0.0
 
 
 def _place(value: Any) -> "tuple[memoryview[float], int]":

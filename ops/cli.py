@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -186,6 +187,41 @@ def _print_status(found: Any) -> None:
         err.print(f"embedkit: {_plain(note)}")
     if found.problem:
         err.print(f"[red]embedkit:[/red] {_plain(found.problem)}")
+
+
+@app.command()
+def pause(
+    reason: Annotated[list[str] | None, typer.Argument(help="why, for whoever looks at `embedkit status`")] = None,
+    duration: Annotated[str | None, typer.Option("--for", help="resume by itself after 30m, 2h, …")] = None,
+    json: Json = False,
+) -> None:
+    """Maintenance: the watchdog looks and does not act until `embedkit resume`."""
+    from ops.durations import seconds_of
+    from ops.pause import Pause
+    from ops.pause import pause as switch_on
+
+    with told():
+        now = time.time()
+        until = None if duration is None else now + seconds_of(duration, "--for")
+        made = Pause(" ".join(reason or []), now, until)
+        switch_on(running_settings(), made)
+        if json:
+            print_json(made)
+        else:
+            out.print(_plain(made.said(now)))
+
+
+@app.command()
+def resume(json: Json = False) -> None:
+    """End `embedkit pause`."""
+    from ops.pause import resume as switch_off
+
+    with told():
+        was_on = switch_off(running_settings())
+        if json:
+            print_json({"was_paused": was_on})
+        else:
+            out.print("the watchdog acts again" if was_on else "the watchdog was not paused")
 
 
 @app.command()

@@ -17,3 +17,16 @@ def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
             say("another embedkit command is at work here; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def at_once(path: Path) -> Iterator[bool]:
+    """Hold the lock until the block ends if nobody else does; says whether it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

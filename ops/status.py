@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 from ops.desired import Served
+from ops.pause import paused
 from ops.probe import Probe, Reference, probe
 from ops.settings import OBSERVERS, Settings
 from ops.supervisor.control import Program, Supervisor
@@ -137,4 +138,6 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
     needed, others = idle(programs, settings)
     if needed and not problem:
         problem = needed[0]
-    return Status(supervisor.pid(), programs, tuple(models), settings.ports, problem, others)
+    pause = paused(settings, now)
+    notes = (*others, *([pause.said(now)] if pause else []))
+    return Status(supervisor.pid(), programs, tuple(models), settings.ports, problem, notes)

@@ -18,7 +18,7 @@ def inputs(settings: Settings, files: Mapping[str, Mapping[Path, str]]) -> dict[
     values = settings.model_dump(mode="json")
     exporter = {name: value for name, value in values.items() if name not in OBSERVERS_OWN}
     torchserve = {name: value for name, value in exporter.items() if name not in EXPORTERS_OWN}
-    read: dict[str, object] = {"exporter": exporter, "torchserve": torchserve}
+    read: dict[str, object] = {"exporter": exporter, "torchserve": torchserve, "watchdog": torchserve}
     for observer, contents in files.items():
         read[observer] = {str(path): text for path, text in contents.items()}
     return {

@@ -32,6 +32,7 @@ from ops.exporter.sources.host import HostSource
 from ops.exporter.sources.nvml import NvmlSource
 from ops.exporter.sources.supervisor import SupervisorSource
 from ops.exporter.sources.torchserve import ManagementSource, TorchServeMetrics
+from ops.exporter.sources.watchdog import WatchdogSource
 from ops.exporter.sources.workers import WorkersSource
 from ops.settings import Settings
 from ops.torchserve.launcher import read_settings
@@ -61,6 +62,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         TorchServeMetrics(settings),
         ManagementSource(settings),
         SupervisorSource(settings),
+        WatchdogSource(settings),
         canary,
         DesiredSource(settings),
         NvmlSource(settings),

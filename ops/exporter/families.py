@@ -18,6 +18,7 @@ SOURCES = (
     "torchserve_metrics",
     "management",
     "supervisor",
+    "watchdog",
     "canary",
     "desired",
     "nvml",
@@ -143,6 +144,20 @@ _TABLE: tuple[Family, ...] = (
     _family(
         "gauge", "supervisor", "supervisor_process_exit_status", "name",
         "How the program's last run ended; 0 if none has, -1 if a signal ended it.",
+    ),
+    # The watchdog.
+    _family(
+        "gauge", "watchdog", "watchdog_last_look_timestamp_seconds", "",
+        "When the watchdog last looked, in Unix time; 0 if never.",
+    ),
+    _family("gauge", "watchdog", "watchdog_paused", "", "1 while `embedkit pause` keeps the watchdog from acting."),
+    _family(
+        "counter", "watchdog", "watchdog_actions_total", "action target",
+        "What the watchdog did: end_worker or revive_model on a model, restart_torchserve, start_program on a program.",
+    ),
+    _family(
+        "gauge", "watchdog", "watchdog_budget_remaining", "action target",
+        "Actions that are left of the hour's budget, of those that were taken; at 0 it goes on at its slowest pace.",
     ),
     # The canary.
     _family("gauge", "canary", "canary_success", "model",

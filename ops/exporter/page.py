@@ -17,6 +17,7 @@ _SOURCES = {
     "torchserve_metrics": "TorchServe's port 8082",
     "management": "TorchServe's management API, once for each served model",
     "supervisor": "supervisord, over its socket",
+    "watchdog": "what the [watchdog](watchdog.md) did, from `var/state/watchdog.json`",
     "canary": "known texts that the exporter sends through the users' door",
     "desired": "`archives/models.toml` and the desired state",
     "nvml": "NVIDIA's driver; absent, with all its metrics, where there is none",

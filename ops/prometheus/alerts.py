@@ -155,6 +155,36 @@ ALERTS: tuple[Alert, ...] = (
         "supervisord has given up {{ $labels.name }} on {{ $labels.instance }} (FATAL {{ $value }})",
     ),
     Alert(
+        "WatchdogActing",
+        f"increase(watchdog_actions_total[1h]) > {limits.WATCHDOG_ACTIONS_PER_HOUR}",
+        "0m",
+        "warning",
+        "the watchdog on {{ $labels.instance }} had to act again and again: {{ $labels.action }} on "
+        '{{ $labels.target }}, {{ $value | printf "%.0f" }} times in an hour',
+    ),
+    Alert(
+        "WatchdogOutOfBudget",
+        "watchdog_budget_remaining == 0",
+        "0m",
+        "critical",
+        "the watchdog on {{ $labels.instance }} does not get {{ $labels.target }} well: "
+        "{{ $labels.action }} has {{ $value }} left of its hour's budget",
+    ),
+    Alert(
+        "WatchdogStopped",
+        f"time() - watchdog_last_look_timestamp_seconds > {limits.WATCHDOG_SILENT_S}",
+        "2m",
+        "warning",
+        "the watchdog on {{ $labels.instance }} has not looked for {{ $value | humanizeDuration }}",
+    ),
+    Alert(
+        "WatchdogPaused",
+        "watchdog_paused == 1",
+        "4h",
+        "warning",
+        "the watchdog on {{ $labels.instance }} has been paused for 4 hours (paused {{ $value }})",
+    ),
+    Alert(
         "ExporterDown",
         'up{job="embedkit"} == 0 or absent(up{job="embedkit"}) - 1',
         "2m",

@@ -42,6 +42,8 @@ CANARY_SILENT_S = 300  # above the longest canary_interval_s, 120, with one that
 CRASH_LOOP_ENDS = 3  # workers of a model that started and ended within 15 minutes, while the server went on
 QUEUE_FULL_RATIO = 0.8
 RESTARTS_PER_HOUR = 2
+WATCHDOG_ACTIONS_PER_HOUR = 3  # once is an accident that is over; below each budget
+WATCHDOG_SILENT_S = 60  # it looks every 5
 
 GPU_IDLE_RATIO = 0.01
 GPU_IDLE_REQUESTS_PER_S = 5.0  # a GPU that is sampled between rarer requests looks idle

@@ -8,6 +8,7 @@ from archives.store import write_whole
 from ops.errors import OpsError
 from ops.settings import ROOT, Settings, load_settings
 from ops.supervisor.programs import Program, checked, section
+from ops.supervisor.watchdog.clock import TICK_S
 
 # sun_path of a unix socket holds 108 bytes with its final NUL; TorchServe's workers add /.ts.sock.9000 to TEMP.
 SOCKET_PATH_LIMIT = 107
@@ -58,6 +59,13 @@ def exporter(settings: Settings) -> Program:
     return Program("exporter", command, {"startsecs": 2, "startretries": 5, "stopwaitsecs": 10})
 
 
+def watchdog(settings: Settings) -> Program:
+    command = (sys.executable, "-m", "ops.supervisor.watchdog", str(settings.state / "settings.json"))
+    return Program(
+        "watchdog", command, {"startsecs": 2, "startretries": 5, "stopwaitsecs": 10}, events=f"TICK_{TICK_S:.0f}"
+    )
+
+
 def supervisord_conf(settings: Settings, observers: Iterable[Program] = ()) -> str:
     """supervisord.conf for these settings.
 
@@ -90,9 +98,8 @@ serverurl=unix://{socket}
 [ctlplugin:embedkit]
 supervisor.ctl_factory=ops.supervisor.hint:make_hint
 """
-    return head + "".join(
-        section(program, settings) for program in (torchserve(settings), exporter(settings), *observers)
-    )
+    own = (torchserve(settings), exporter(settings), watchdog(settings))
+    return head + "".join(section(program, settings) for program in (*own, *observers))
 
 
 def install(settings: Settings, observers: Iterable[Program] = ()) -> bool:

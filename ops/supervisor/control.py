@@ -70,7 +70,7 @@ def _program(info: dict[str, Any]) -> Program:
         started_at=info["start"],
         exit_status=info["exitstatus"],
         spawn_error=info["spawnerr"],
-        log=info["stdout_logfile"],
+        log=info["stdout_logfile"] or info["stderr_logfile"],  # an event listener's stdout is no log
     )
 
 

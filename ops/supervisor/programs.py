@@ -9,11 +9,15 @@ from ops.settings import Settings
 
 @dataclass(frozen=True)
 class Program:
-    """One `[program:…]`. `options` are supervisord's own keys; every program starts and restarts by itself."""
+    """One `[program:…]`. `options` are supervisord's own keys; every program starts and restarts by itself.
+
+    With `events` it is an `[eventlistener:…]` of these: its stdout is for supervisord's protocol, its log is stderr.
+    """
 
     name: str
     command: tuple[str, ...]
     options: Mapping[str, object] = field(default_factory=dict)
+    events: str = ""
 
 
 def checked(value: object) -> str:
@@ -44,9 +48,16 @@ def section(program: Program, settings: Settings) -> str:
         "stopsignal": "TERM",
         **program.options,
         "killasgroup": "true",
-        "redirect_stderr": "true",
-        "stdout_logfile": f"{checked(settings.logs)}/{program.name}.log",
-        "stdout_logfile_maxbytes": f"{settings.log_mb}MB",
-        "stdout_logfile_backups": settings.log_files,
     }
-    return f"\n[program:{program.name}]\n" + "".join(f"{key}={value}\n" for key, value in lines.items())
+    if program.events:
+        lines |= {"events": program.events, "stdout_logfile": "NONE"}
+    else:
+        lines |= {"redirect_stderr": "true"}
+    stream = "stderr" if program.events else "stdout"
+    lines |= {
+        f"{stream}_logfile": f"{checked(settings.logs)}/{program.name}.log",
+        f"{stream}_logfile_maxbytes": f"{settings.log_mb}MB",
+        f"{stream}_logfile_backups": settings.log_files,
+    }
+    kind = "eventlistener" if program.events else "program"
+    return f"\n[{kind}:{program.name}]\n" + "".join(f"{key}={value}\n" for key, value in lines.items())

@@ -110,7 +110,9 @@ def prepare(settings: Settings) -> list[str]:
     Raises:
         OpsError, JdkError: there is nothing that could be started.
     """
-    ended = leftovers.end(leftovers.our_processes(settings), GRACE_S)
+    # What an earlier supervisord left running holds our ports; those that this one has started are its children.
+    orphans = [one for one in leftovers.programs(settings) if one.pid != os.getpid() and one.ppid() != os.getppid()]
+    ended = leftovers.end([*leftovers.our_processes(settings), *orphans], GRACE_S)
     if ended:
         say(f"ended what an earlier server left: pids {', '.join(map(str, ended))}")
     settings.served.mkdir(parents=True, exist_ok=True)

@@ -19,12 +19,17 @@ def is_server(cmdline: list[str], settings: Settings) -> bool:
     return SERVER_CLASS in cmdline and str(settings.etc / "config.properties") in cmdline
 
 
-def is_worker(cmdline: list[str], settings: Settings) -> bool:
-    """Whether this is a worker of this kit: its socket lies in our TEMP."""
+def worker_socket(cmdline: list[str], settings: Settings) -> str | None:
+    """The name of a worker's socket, if it is a worker of this kit: its socket lies in our TEMP."""
     for flag, value in pairwise(cmdline):
         if flag == "--sock-name":
-            return Path(value).parent == settings.temp
-    return False
+            return Path(value).name if Path(value).parent == settings.temp else None
+    return None
+
+
+def is_worker(cmdline: list[str], settings: Settings) -> bool:
+    """Whether this is a worker of this kit."""
+    return worker_socket(cmdline, settings) is not None
 
 
 def is_program(cmdline: list[str], settings: Settings) -> bool:

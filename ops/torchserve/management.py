@@ -43,6 +43,8 @@ class Loaded:
     workers: tuple[Worker, ...]
     queue_remaining: int
     queue_pending: int
+    response_timeout_s: int = 120  # TorchServe's own defaults
+    startup_timeout_s: int = 120
 
     @property
     def ready(self) -> int:
@@ -70,6 +72,8 @@ def _loaded(entry: Mapping[str, Any]) -> Loaded:
         workers=workers,
         queue_remaining=int(queue.get("remainingCapacity", 0)),
         queue_pending=int(queue.get("pendingRequests", 0)),
+        response_timeout_s=int(entry["responseTimeout"]),
+        startup_timeout_s=int(entry["startupTimeout"]),
     )
 
 

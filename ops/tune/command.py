@@ -63,8 +63,8 @@ def chosen(*, p99: str, limit: str, profile: str, load: float, seed: int) -> "Pl
         OpsError: a duration, the profile or the share cannot be used; names the flag, its value and what is allowed.
     """
     from ops.bench.options import known_profiles
+    from ops.durations import seconds_of
     from ops.errors import OpsError
-    from ops.tune.durations import seconds_of
     from ops.tune.plan import Plan
 
     if not 0.1 <= load <= 0.95:

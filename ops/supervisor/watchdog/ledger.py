@@ -1,0 +1,69 @@
+"""What the watchdog has done, in a file that the exporter reads; the counts outlive the watchdog."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from archives.store import write_whole
+from ops.settings import Settings
+from ops.supervisor.watchdog.look import TORCHSERVE, Kind
+
+Key = tuple[Kind, str]
+
+
+def ledger_file(settings: Settings) -> Path:
+    return settings.state / "watchdog.json"
+
+
+@dataclass
+class Ledger:
+    """`at`: the last look in Unix time; `budgets`: what is left of those that were drawn on; `reviving`: model →
+    (version, workers), written before a model is scaled to 0, so that it never stays there."""
+
+    at: float = 0.0
+    paused: bool = False
+    actions: Counter[Key] = field(default_factory=Counter)
+    budgets: Mapping[Key, int] = field(default_factory=dict)
+    reviving: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def expect(self, models: Iterable[str], programs: Iterable[str]) -> None:
+        """What can be acted on is counted from 0, so that a first action is an increase."""
+        keys: list[Key] = [("restart_torchserve", TORCHSERVE)]
+        for model in models:
+            keys += [("end_worker", model), ("revive_model", model)]
+        keys += [("start_program", program) for program in programs]
+        for key in keys:
+            self.actions.setdefault(key, 0)
+
+    def write(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "at": self.at,
+            "paused": self.paused,
+            "actions": [[*key, count] for key, count in self.actions.items()],
+            "budgets": [[*key, left] for key, left in self.budgets.items()],
+            "reviving": self.reviving,
+        }
+        write_whole(file, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+
+def read_ledger(file: Path) -> Ledger:
+    """The ledger as it was last written; an empty one where there is none.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not one.
+    """
+    try:
+        content = orjson.loads(file.read_bytes())
+    except FileNotFoundError:
+        return Ledger()
+    return Ledger(
+        at=float(content["at"]),
+        paused=bool(content["paused"]),
+        actions=Counter({(kind, target): count for kind, target, count in content["actions"]}),
+        budgets={(kind, target): left for kind, target, left in content["budgets"]},
+        reviving={model: (version, workers) for model, (version, workers) in content["reviving"].items()},
+    )
