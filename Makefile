@@ -1,9 +1,11 @@
 # The two commands a user needs are `make up` and `make down`; CONTRIBUTING.md has the rest.
 PYTHON ?= python3.11
 MODEL ?=
+MINUTES ?= 60
+REQUESTS ?= 100000
 BIN := .venv/bin
 
-.PHONY: bench bench-peers gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight
+.PHONY: bench bench-peers chaos gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight soak
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -58,6 +60,12 @@ rules: dev ## write Prometheus' rules and Grafana's dashboards from ops/promethe
 
 sight: dev ## what metrics, alerts and dashboards show while things break: some minutes, and the pictures in docs/img/
 	@$(BIN)/pytest -m sight -rP
+
+chaos: dev ## break one thing after another under load and measure what it costs: some 20 minutes; writes docs/chaos.md
+	@$(BIN)/pytest -m chaos tests/chaos
+
+soak: dev ## mixed load for MINUTES and then REQUESTS short texts: memory, restarts, errors; writes docs/chaos.md
+	@SOAK_MINUTES=$(MINUTES) SOAK_REQUESTS=$(REQUESTS) $(BIN)/pytest -m soak tests/chaos
 
 lock: dev ## make uv.lock and env/locks/ from pyproject.toml and env/pins.toml
 	@$(BIN)/python -m env.lock

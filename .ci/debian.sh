@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Debian packages whose programs the tests run: Prometheus, Alertmanager, a terminal for `embedkit top`. Installs them if
+# Debian packages whose programs the tests run: Prometheus, Alertmanager, a terminal for `embedkit top`, a false clock. Installs them if
 # it may, and else says what to install. Nothing that comes with them is left running.
 set -euo pipefail
 
 # program=package
-NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux)
+NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux faketime=faketime)
 
 missing=()
 for each in "${NEEDED[@]}"; do

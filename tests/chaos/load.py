@@ -24,7 +24,8 @@ TIMEOUT_S = 120.0
 class Load:
     """A closed loop in a thread of its own, from entering to leaving the `with` block; then `wrong` is known.
 
-    Every `keep_every`-th answer is compared with the vector of plain sentence-transformers. The profiles take turns.
+    With no connections nothing is sent: the service idles. Every `keep_every`-th answer is compared with the vector of
+    plain sentence-transformers. The profiles take turns.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Load:
         keep_every: int = 25,
     ) -> None:
         self._target = Target.of(url)
-        self._connections = connections
+        self.connections = connections
         self._texts = Texts(seed)
         self._profiles = profiles
         self._keep_every = keep_every
@@ -73,12 +74,9 @@ class Load:
     async def _drive(self) -> None:
         loop = asyncio.get_running_loop()
         open_shots: set[Shot] = set()
-        ended = asyncio.Event()
 
         def send() -> None:
             if self._stopping.is_set():
-                if not open_shots:
-                    ended.set()
                 return
             index = len(self._sent)
             (text,) = self._texts.take(self._profiles[index % len(self._profiles)], 1)
@@ -98,10 +96,11 @@ class Load:
                 self.said.setdefault(shot.outcome, shot.body[:200].decode(errors="replace"))
                 loop.call_later(RETRY_S, send)
 
-        pool = Pool(self._target, limit=self._connections, timeout_s=TIMEOUT_S, on_done=done)
-        for _ in range(self._connections):
+        pool = Pool(self._target, limit=self.connections, timeout_s=TIMEOUT_S, on_done=done)
+        for _ in range(self.connections):
             send()
-        await ended.wait()
+        while open_shots or not self._stopping.is_set():
+            await asyncio.sleep(0.05)
         await pool.close()
 
     def _check(self) -> None:

@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import requests
 from ops.prepare import known_references
 from ops.probe import probe
 from ops.supervisor.config import pid_file
+from ops.supervisor.watchdog.ledger import ledger_file, read_ledger
 from ops.torchserve.management import Loaded, Management, ManagementError
 from tests.e2e.stack import Stack
 
@@ -138,6 +140,12 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED}
     except psutil.NoSuchProcess:
         return False
+
+
+def watchdog_actions(stack: Stack) -> Counter[tuple[str, str]]:
+    """(action, target) → how often, since supervisord's first start here."""
+    file = ledger_file(stack.settings)
+    return Counter(read_ledger(file).actions) if file.exists() else Counter()
 
 
 def scrape(stack: Stack) -> str:

@@ -18,16 +18,22 @@ CALM_S = 3.0
 class Trial:
     """A `with` block with load on the service. `struck` is when the fault came, in monotonic seconds."""
 
-    def __init__(self, stack: Stack, record: Callable[[Row], None], url: str | None = None, connections: int = 8) -> None:
+    def __init__(self, stack: Stack, record: Callable[[Row], None], url: str = "", **load: Any) -> None:
         self.stack = stack
         self._record = record
-        self.load = Load(url or stack.url(), connections=connections)
+        self.load = Load(url or stack.url(), **load)
         self.struck = 0.0
 
     def __enter__(self) -> Self:
         self.load.__enter__()
-        self.load.settled()
-        self.before = site.footprint(self.stack)
+        try:
+            if self.load.connections:
+                self.load.settled()
+            self.before = site.footprint(self.stack)
+            self._acted = site.watchdog_actions(self.stack)
+        except BaseException as error:
+            self.load.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -51,9 +57,17 @@ class Trial:
     def toll(self) -> Toll:
         return toll(self.load.entries, self.struck)
 
-    def row(self, order: int, fault: str, bar: str, *, met: bool, **figures: Any) -> Row:
+    def watchdog(self) -> str:
+        """What the watchdog did since the block began, in words."""
+        acted = site.watchdog_actions(self.stack) - self._acted
+        return ", ".join(f"{action} {target} ×{count}" for (action, target), count in sorted(acted.items()))
+
+    def row(self, order: int, fault: str, bar: str, *, met: bool, note: str = "", **figures: Any) -> Row:
         """Keep what was found, once the load has ended; a missed bar, a wrong vector or an orphan fails the test."""
         cost, orphans, ports = self.toll, site.orphans(self.stack), site.lost_ports(self.stack)
+        acted = self.watchdog()
+        notes = [note] if note else []
+        notes += [f"watchdog: {acted}"] if acted else []
         row = Row(
             order,
             fault,
@@ -69,6 +83,7 @@ class Trial:
             ports=ports,
             memory_before=self.before.memory // site.MB,
             memory_after=site.memory(self.stack) // site.MB,
+            note="; ".join(notes),
             **figures,
         )
         self._record(row)
