@@ -89,10 +89,10 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    @property
-    def _rpc(self) -> Any:
-        transport = SupervisorTransport(None, None, f"unix://{socket_file(self._settings)}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    def _call(self, method: str, *arguments: Any) -> Any:
+        with contextlib.closing(SupervisorTransport(None, None, f"unix://{socket_file(self._settings)}")) as transport:
+            proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+            return getattr(proxy.supervisor, method)(*arguments)
 
     def running(self) -> bool:
         """Whether a supervisord answers on our socket.
@@ -121,7 +121,7 @@ class Supervisor:
             OpsError: it is shutting down or gone.
         """
         with _answering():
-            return cast(int, self._rpc.getPID())
+            return cast(int, self._call("getPID"))
 
     def boot(self) -> None:
         """Start supervisord, which starts its programs; returns when it answers.
@@ -160,7 +160,7 @@ class Supervisor:
             OpsError: supervisord is shutting down or gone.
         """
         with _answering():
-            return [_program(info) for info in self._rpc.getAllProcessInfo()]
+            return [_program(info) for info in self._call("getAllProcessInfo")]
 
     def program(self, name: str) -> Program:
         """One program.
@@ -169,7 +169,7 @@ class Supervisor:
             OpsError: supervisord is shutting down or gone.
         """
         with _answering():
-            return _program(self._rpc.getProcessInfo(name))
+            return _program(self._call("getProcessInfo", name))
 
     def start(self, name: str) -> None:
         """Start a program, without waiting until it has proved itself; one that runs already is left alone.
@@ -178,7 +178,7 @@ class Supervisor:
             OpsError: it cannot be started; names its log.
         """
         try:
-            self._rpc.startProcess(name, False)
+            self._call("startProcess", name, False)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == Faults.ALREADY_STARTED:
                 return
@@ -187,7 +187,7 @@ class Supervisor:
     def stop(self, name: str) -> None:
         """Stop a program and wait until it is gone; one that is stopped already is left alone."""
         try:
-            self._rpc.stopProcess(name)
+            self._call("stopProcess", name)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != Faults.NOT_RUNNING:
                 raise
@@ -199,21 +199,21 @@ class Supervisor:
             OpsError: supervisord is shutting down or gone, or cannot read it.
         """
         with _answering():
-            added, changed, removed = self._rpc.reloadConfig()[0]
+            added, changed, removed = self._call("reloadConfig")[0]
         return Changes(tuple(added), tuple(changed), tuple(removed))
 
     def take(self, changes: Changes) -> None:
         """Make it active: programs that changed are stopped, replaced and started again."""
         for name in (*changes.changed, *changes.removed):
-            self._rpc.stopProcessGroup(name)
-            self._rpc.removeProcessGroup(name)
+            self._call("stopProcessGroup", name)
+            self._call("removeProcessGroup", name)
         for name in changes.started:
-            self._rpc.addProcessGroup(name)
+            self._call("addProcessGroup", name)
 
     def reload(self, name: str) -> None:
         """Have a running program read its configuration again (SIGHUP); one that does not run will read it anyway."""
         try:
-            self._rpc.signalProcess(name, "HUP")
+            self._call("signalProcess", name, "HUP")
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != Faults.NOT_RUNNING:
                 raise
@@ -224,7 +224,7 @@ class Supervisor:
         Raises:
             OpsError: it is still there after `timeout_s` seconds.
         """
-        self._rpc.shutdown()
+        self._call("shutdown")
         deadline = time.monotonic() + timeout_s
         while self.running():
             if time.monotonic() > deadline:

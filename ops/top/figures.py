@@ -117,7 +117,7 @@ class GpuFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """Everything on the screen. `worker_starts`: workers that were started between the scrapes."""
+    """Everything on the screen. `worker_starts`, `watchdog_actions`: what happened between the scrapes."""
 
     interval_s: float
     models: tuple[ModelFigures, ...]
@@ -125,6 +125,8 @@ class Figures:
     programs: tuple[ProgramFigures, ...]
     gpus: tuple[GpuFigures, ...]
     torchserve_up: bool
+    watchdog_paused: bool
+    watchdog_actions: int
     worker_starts: int
     sources_down: tuple[str, ...]
     memory_available: float | None
@@ -149,6 +151,8 @@ def figures(before: Scrape, after: Scrape, now: float) -> Figures:
         programs=tuple(_programs(after)),
         gpus=tuple(_gpus(after)),
         torchserve_up=after.total("torchserve_up") == 1,
+        watchdog_paused=after.total("watchdog_paused") == 1,
+        watchdog_actions=int(grown(before, after, "watchdog_actions_total")),
         worker_starts=len(set(after.of(started)) - set(before.of(started))),
         sources_down=tuple(sorted(dict(key)["source"] for key, up in after.of("embedkit_source_up").items() if not up)),
         memory_available=after.total("host_memory_available_bytes"),

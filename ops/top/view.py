@@ -104,6 +104,10 @@ def view(found: Figures, now: float | None = None) -> RenderableType:
     parts: list[RenderableType] = [head, "", _models(found.models), "", _stages(found.models), ""]
     if found.worker_starts:
         parts += [_bad(f"{found.worker_starts} workers were started in this time", True), ""]
+    if found.watchdog_actions:
+        parts += [_bad(f"the watchdog acted {found.watchdog_actions} times: its log says why", True), ""]
+    if found.watchdog_paused:
+        parts += [_bad("the watchdog is paused: `embedkit status` says why, `embedkit resume` ends it", True), ""]
     parts.append(_programs(found, now))
     if found.gpus:
         parts += ["", _gpus(found)]

@@ -115,6 +115,44 @@ def test_canaries_are_answered_and_not_counted(
     assert found["embedding_padded_tokens_total", model] >= found["embedding_tokens_total", model]
 
 
+WORK = """
+import os, sys
+from pathlib import Path
+from handlers.sentence_handler import SentenceHandler
+from ops.supervisor.watchdog.eyes import activity
+from tests.handlers.torchserve_wire import Worker, json_body
+folder = Path(os.environ["EMBEDKIT_TELEMETRY_DIR"])
+worker = Worker(SentenceHandler(), Path(sys.argv[1]))
+embed = worker.handler.engine.embed
+def watched(tokens):
+    found = activity(folder, os.getpid())
+    print(found.begun is not None, found.canaries, found.texts)
+    if os.environ.get("FAIL"):
+        raise SystemExit
+    return embed(tokens)
+worker.handler.engine.embed = watched
+try:
+    worker.ask(json_body({"input": "a text"}))
+    worker.ask(json_body({"input": "a canary"}, X_Embedkit_Canary="s3cret"))
+    worker.ask(json_body({"input": "a canary"}, X_Embedkit_Canary="s3cret"), json_body({"input": "a text"}))
+except SystemExit:
+    pass
+found = activity(folder, os.getpid())
+print(found.begun is not None, found.canaries, found.texts)
+"""
+
+
+def test_a_worker_says_what_it_is_at(bge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the watchdog reads it: at users' texts, at canaries alone, at both, and at nothing, also after a failure."""
+    monkeypatch.setenv("EMBEDKIT_CANARY_TOKEN", "s3cret")
+    unpacked = unpack(tmp_path / "unpacked", bge_folder, device="cpu", max_tokens=64)
+    done = run(WORK, str(unpacked), telemetry=tmp_path / "telemetry")
+    assert done.stdout.splitlines() == ["True False 0.0", "True True 1.0", "True False 1.0", "False False 2.0"]
+    monkeypatch.setenv("FAIL", "1")
+    done = run(WORK, str(unpacked), telemetry=tmp_path / "failing")
+    assert done.stdout.splitlines() == ["True False 0.0", "False False 0.0"]
+
+
 def test_without_a_folder_nothing_is_measured(minilm: Worker, tmp_path: Path) -> None:
     """Telemetry is off where nobody asked for it, and the worker answers."""
     assert telemetry_folder() is None

@@ -32,6 +32,18 @@ def test_the_exporter_ends_cleanly_and_comes_back() -> None:
     assert (program["stopsignal"], program["autorestart"]) == ("TERM", "true")
 
 
+def test_the_watchdog_listens_and_logs_apart(tmp_path: Path) -> None:
+    """An event listener of ticks: its stdout is the protocol's, its log is what it says on stderr."""
+    settings = Settings(var=tmp_path)
+    parser = configparser.RawConfigParser()
+    parser.read_string(supervisord_conf(settings))
+    listener = parser["eventlistener:watchdog"]
+    assert listener["command"].endswith(f'"-m" "ops.supervisor.watchdog" "{settings.state / "settings.json"}"')
+    assert (listener["events"], listener["autorestart"], listener["stdout_logfile"]) == ("TICK_5", "true", "NONE")
+    assert listener["stderr_logfile"] == str(settings.logs / "watchdog.log")
+    assert "redirect_stderr" not in listener
+
+
 def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
     """The second write of the same configuration reports no change; another setting does."""
     settings = Settings(var=tmp_path)

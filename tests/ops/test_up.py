@@ -14,7 +14,8 @@ class Supervised:
     """In supervisord's place: the programs that run, what was done to them, and what is interrupted."""
 
     def __init__(self, *alive: str) -> None:
-        self.alive = dict.fromkeys(("torchserve", "exporter", "prometheus"), False) | dict.fromkeys(alive, True)
+        names = ("torchserve", "exporter", "watchdog", "prometheus")
+        self.alive = dict.fromkeys(names, False) | dict.fromkeys(alive, True)
         self.done: list[tuple[str, str]] = []
         self.interrupted: set[str] = set()
         self.changes = Changes()
@@ -99,7 +100,10 @@ def test_nothing_changed_is_nothing_done(settings: Settings, supervised: Supervi
     [
         (
             {"jvm_heap_mb": 700},
-            [("stop", "exporter"), ("stop", "torchserve"), ("start", "torchserve"), ("start", "exporter")],
+            [
+                *(("stop", name) for name in ("exporter", "torchserve", "watchdog")),
+                *(("start", name) for name in ("torchserve", "exporter", "watchdog")),
+            ],
         ),
         ({"canary_interval_s": 9}, [("stop", "exporter"), ("start", "exporter")]),
         ({"scrape_interval_s": 9}, [("reload", "prometheus")]),
@@ -145,4 +149,7 @@ def test_what_supervisord_has_not_taken_is_taken_later(settings: Settings, super
     with pytest.raises(KeyboardInterrupt):
         start(supervised, other)
     supervised.interrupted.clear()
-    assert start(supervised, other) == [("take", "torchserve"), ("stop", "exporter"), ("start", "exporter")]
+    assert start(supervised, other) == [
+        ("take", "torchserve"),
+        *((what, name) for what in ("stop", "start") for name in ("exporter", "watchdog")),
+    ]
