@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import orjson
 
+from archives.snapshot import hash_file
 from archives.store import write_whole
 from env.jdk import JdkError, find_jdk
 from handlers.canary import HEADER, TOKEN_VARIABLE
@@ -59,13 +60,17 @@ def in_force(settings: Settings) -> Settings:
 
 
 def servable(settings: Settings, wanted: Mapping[str, Served]) -> dict[str, Served]:
-    """The desired models whose archive is there; the others are named in the log and the rest still serves."""
+    """The desired models whose archive is there and is the one that was verified; the others are named in the log and
+    the rest still serves."""
     found = {}
     for name, one in wanted.items():
-        if (settings.served / one.archive).is_file():
-            found[name] = one
+        archive = settings.served / one.archive
+        if not archive.is_file():
+            say(f"{name}: {archive} is missing, not serving it: run `embedkit up {name}`")
+        elif hash_file(archive).sha256 != one.sha256:
+            say(f"{name}: {archive} is not the file that was verified, not serving it: run `embedkit up {name}`")
         else:
-            say(f"{name}: {settings.served / one.archive} is missing, not serving it: run `embedkit up {name}`")
+            found[name] = one
     return found
 
 

@@ -32,9 +32,7 @@ class Abuse:
     def over(self) -> bool:
         return time.monotonic() > self.until
 
-    async def connected(
-        self, use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-    ) -> None:
+    async def connected(self, use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:

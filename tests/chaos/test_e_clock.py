@@ -1,5 +1,6 @@
 """The wall clock jumps: for our own processes alone, by libfaketime, while they run."""
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,12 +30,14 @@ def faked(fresh_stack: Callable[[], Stack]) -> tuple[Stack, Path]:
     if not LIBRARY.exists():
         pytest.skip("needs libfaketime: .ci/debian.sh installs it")
     stack = fresh_stack()
+    sleep = stack.folder / "true_sleep.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", sleep, Path(__file__).with_name("true_sleep.c")], check=True)
     told = stack.folder / "clock"
     told.write_text("+0")
     stack.embedkit("up")  # what is packed and verified needs no false clock
     stack.embedkit("down")
     stack.environ |= {
-        "LD_PRELOAD": str(LIBRARY),
+        "LD_PRELOAD": f"{sleep}:{LIBRARY}",
         "FAKETIME_TIMESTAMP_FILE": str(told),
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as a clock that is set: the monotonic one goes on

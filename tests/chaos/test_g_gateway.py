@@ -36,9 +36,7 @@ def p99(entries: Sequence[Entry]) -> float:
 
 
 @pytest.mark.parametrize(("order", "kind"), enumerate(KINDS, 40))
-def test_good_clients_do_not_notice(
-    gateway_stack: Stack, record: Callable[[Row], None], order: int, kind: str
-) -> None:
+def test_good_clients_do_not_notice(gateway_stack: Stack, record: Callable[[Row], None], order: int, kind: str) -> None:
     """Good clients' p99 stays within twice what it was before, and each of them is answered."""
     path = "/v1/models/minilm/embeddings"
     trial = Trial(gateway_stack, record, url=gateway_stack.settings.gateway_url(path), profiles=("short",))
