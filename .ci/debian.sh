@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # program=package
-NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux faketime=faketime)
+NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux haproxy=haproxy faketime=faketime)
 
 missing=()
 for each in "${NEEDED[@]}"; do

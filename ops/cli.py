@@ -15,6 +15,7 @@ from env.jdk import JdkError
 from ops.bench.command import bench
 from ops.console import Reporter, err, out, print_json, table
 from ops.errors import OpsError
+from ops.gateway.command import key
 from ops.settings import Settings, load_settings
 from ops.tune.command import tune
 
@@ -95,6 +96,7 @@ def _next_commands(settings: Settings, model: str) -> list[str]:
 
 
 def _print_up(settings: Settings, probes: Any) -> None:
+    from ops.gateway.keys import keys_needed
     from ops.supervisor.control import Supervisor
 
     programs = {one.name: one for one in Supervisor(settings).programs()}
@@ -107,6 +109,9 @@ def _print_up(settings: Settings, probes: Any) -> None:
         answer = f"answers in {found.latency_s * 1000:.0f} ms, cosine {found.cosine:.6f}"
         shown.add_row(f"model {name}", answer, str(settings.inference_port), str(settings.logs / "model.log"))
     out.print(shown)
+    if "gateway" in programs:
+        needed = "a key is needed: `embedkit key add NAME`" if keys_needed(settings) else "no key is needed"
+        out.print(f"\nfor all models: {_plain(settings.gateway_url('/v1'))}  ({needed})")
 
 
 @app.command()
@@ -360,6 +365,7 @@ def top(
 
 app.command()(bench)
 app.command()(tune)
+app.add_typer(key, name="key")
 
 
 def main() -> None:

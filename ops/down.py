@@ -6,6 +6,8 @@ from archives.progress import Progress
 from ops.desired import applied_file, desired_file, read_models, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive
+from ops.gateway.live import follow_models
+from ops.gateway.program import socket_file as gateway_socket
 from ops.settings import Settings
 from ops.supervisor.config import pid_file, socket_file
 from ops.supervisor.control import Supervisor
@@ -33,7 +35,7 @@ def bring_down(settings: Settings, progress: Callable[[str], None]) -> bool:
         pidfile.release(ours)
         for folder in (settings.temp, settings.telemetry):
             leftovers.clear_folder(folder)
-        for file in (socket_file(settings), pid_file(settings)):
+        for file in (socket_file(settings), pid_file(settings), gateway_socket(settings)):
             file.unlink(missing_ok=True)
     return ran or bool(orphans)
 
@@ -54,6 +56,7 @@ def take_out(settings: Settings, names: Iterable[str], progress: Progress) -> li
         for name in going:
             del desired[name]
         write_models(desired_file(settings), desired)
+        follow_models(settings, desired)  # first, so that nobody is sent to what is gone
         if Supervisor(settings).running():
             management = Management(settings, timeout_s=60)
             for name in going:

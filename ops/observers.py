@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager and Grafana: which of them `embedkit up` runs, and with what files.
+"""The gateway, Prometheus, Alertmanager and Grafana: which of them `embedkit up` runs, and with what files.
 
 They are not part of the environment: each is run where it is installed, unless a setting says otherwise.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from archives.store import write_whole
 from ops.errors import OpsError
+from ops.gateway.program import gateway_command
 from ops.grafana.provisioning import grafana_command, grafana_files
 from ops.prometheus.config import (
     alertmanager_command,
@@ -17,18 +18,20 @@ from ops.prometheus.config import (
     prometheus_command,
     prometheus_files,
 )
-from ops.settings import OBSERVERS, Settings
+from ops.settings import OPTIONAL, Settings
 from ops.supervisor.programs import Program
 
 # Debian calls Alertmanager prometheus-alertmanager; Grafana's older releases have a binary a command.
 BINARIES = {
+    "gateway": ("haproxy",),
     "prometheus": ("prometheus",),
     "alertmanager": ("alertmanager", "prometheus-alertmanager"),
     "grafana": ("grafana", "grafana-server"),
 }
-# Prometheus and Alertmanager take a changed configuration without losing a sample.
-RELOADS = frozenset({"prometheus", "alertmanager"})
+# What takes a changed configuration without losing a sample or a connection, and by which signal.
+RELOADS = {"prometheus": "HUP", "alertmanager": "HUP", "gateway": "USR2"}
 _COMMANDS: dict[str, Callable[[str, Settings], tuple[str, ...]]] = {
+    "gateway": gateway_command,
     "prometheus": prometheus_command,
     "alertmanager": alertmanager_command,
     "grafana": grafana_command,
@@ -49,8 +52,8 @@ def find_binary(name: str) -> str | None:
     return next((found for binary in BINARIES[name] if (found := shutil.which(binary))), None)
 
 
-def _command(settings: Settings, name: str, binary: str | None, *, port_taken: bool) -> tuple[str, ...]:
-    """The observer's command line; empty where it is not installed and need not be.
+def _command(settings: Settings, name: str, binary: str | None, *, taken: str) -> tuple[str, ...]:
+    """The program's command line; empty where it is not installed and need not be.
 
     Raises:
         OpsError: why it cannot run here, with the way out.
@@ -60,11 +63,11 @@ def _command(settings: Settings, name: str, binary: str | None, *, port_taken: b
         if getattr(settings, name) == "auto":
             return ()
         raise OpsError(f"{name}: {' or '.join(BINARIES[name])} is not installed: install it, or set {variable}=off")
-    if port_taken:
-        port = getattr(settings, f"{name}_port")
+    if taken:
+        port, page = settings.ports[taken], "gateway" if name == "gateway" else "observability"
         raise OpsError(
-            f"{name}: port {port} is in use by another program: set {variable}_PORT to another, "
-            f"or {variable}=off and use your own (docs/observability.md)"
+            f"{name}: port {port} is in use by another program: set EMBEDKIT_{taken.upper()}_PORT to another, "
+            f"or {variable}=off and use your own (docs/{page}.md)"
         )
     return _COMMANDS[name](binary, settings)
 
@@ -80,23 +83,23 @@ def plan(
 
     Args:
         settings: what is wanted.
-        ours: what our supervisord runs now, each with its port, which it has taken itself.
+        ours: what our supervisord runs now, each listener with its port, which it has taken itself.
         port_is_free: whether nobody listens on a port.
-        binary_of: an observer's program, None where it is not installed.
+        binary_of: a program, None where it is not installed.
 
     Raises:
         OpsError: one is `on` and cannot run here.
     """
     commands: dict[str, tuple[str, ...]] = {}
     notes = []
-    for name in OBSERVERS:
+    for name in OPTIONAL:
         wanted = getattr(settings, name)
         if wanted == "off":
             continue
         try:
-            port = getattr(settings, f"{name}_port")
-            taken = ours.get(name) != port and not port_is_free(port)
-            command = _command(settings, name, binary_of(name), port_taken=taken)
+            ports = settings.ports_of(name).items()
+            taken = [listener for listener, port in ports if ours.get(listener) != port and not port_is_free(port)]
+            command = _command(settings, name, binary_of(name), taken=next(iter(taken), ""))
         except OpsError as error:
             if wanted == "on":
                 raise
@@ -108,7 +111,9 @@ def plan(
             notes.append(f"{name} is stopped: {' or '.join(BINARIES[name])} is not in PATH any more")
     files: dict[str, Mapping[Path, str]] = {}
     if "prometheus" in commands:
-        files["prometheus"] = prometheus_files(settings, alerting="alertmanager" in commands)
+        files["prometheus"] = prometheus_files(
+            settings, alerting="alertmanager" in commands, gateway="gateway" in commands
+        )
     if "alertmanager" in commands:
         files["alertmanager"] = alertmanager_files(settings)
     if "grafana" in commands:

@@ -9,6 +9,8 @@ from env.checks import Finding
 from env.chooser import Choice, ChoiceError, installed
 from env.hardware import Hardware, detect
 from ops.errors import OpsError
+from ops.gateway.check import examine_gateway
+from ops.observers import find_binary
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
 from ops.torchserve.launcher import in_force
@@ -86,6 +88,7 @@ def examine(
     yield checks.disk((settings.var, settings.store))
     yield checks.memory(hardware.memory_bytes)
     yield checks.open_files()
+    yield examine_gateway(settings, find_binary("gateway"))
     if not running:  # what runs has taken its memory already
         unfit = misfits(hardware)
         if unfit:

@@ -24,13 +24,32 @@ OBSERVERS_OWN = frozenset(
     }
 )
 EXPORTERS_OWN = frozenset({"exporter_port", "canary_interval_s"})
+GATEWAYS_OWN = frozenset(
+    {
+        *("gateway", "gateway_host", "gateway_port", "gateway_metrics_port", "gateway_keys", "gateway_tls"),
+        *("gateway_open", "gateway_body_mb", "gateway_connections", "gateway_header_s", "gateway_key_rate"),
+        *("gateway_wait_s", "gateway_route_kb"),
+    }
+)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-# Programs that watch the service and are not the kit's own: `auto` runs one where it is installed and its port is free.
+# Programs that are not part of the environment: `auto` runs one where it is installed and its port is free.
 OBSERVERS = ("prometheus", "alertmanager", "grafana")
+OPTIONAL = ("gateway", *OBSERVERS)
 Run = Literal["auto", "on", "off"]
 RUN = "`auto`: where it is installed and its port is free; `on`: or `embedkit up` refuses; `off`: never"
 LocalPath = Annotated[Path, AfterValidator(lambda path: (ROOT / path).resolve())]
+
+
+_PROGRAMS = {
+    **dict.fromkeys(("inference", "management", "metrics"), "torchserve"),
+    "gateway_metrics": "gateway",
+}
+
+
+def program_of(listener: str) -> str:
+    """The program of supervisord that a listener belongs to."""
+    return _PROGRAMS.get(listener, listener)
 
 
 class SettingsError(OpsError):
@@ -42,9 +61,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    host: str = Field(
-        "127.0.0.1", description="address that inference listens on; put a proxy in front of anything public"
-    )
+    host: str = Field("127.0.0.1", description="address that inference listens on; what is public is `gateway_host`")
     inference_port: Port = Field(8080, description="TorchServe's inference API")
     management_port: Port = Field(8081, description="TorchServe's management API, always on loopback")
     metrics_port: Port = Field(8082, description="TorchServe's own metrics, always on loopback")
@@ -54,6 +71,8 @@ class Settings(BaseModel):
     prometheus_port: Port = Field(9090, description="Prometheus, on loopback")
     alertmanager_port: Port = Field(9093, description="Alertmanager, on loopback")
     grafana_port: Port = Field(3000, description="Grafana, on loopback")
+    gateway_port: Port = Field(8000, description="the gateway, on `gateway_host`")
+    gateway_metrics_port: Port = Field(8404, description="HAProxy's own metrics, always on loopback")
     default_model: str = Field("minilm", description="the model that `embedkit up` without a name serves")
     models_file: LocalPath = Field(Path("archives/models.toml"), description="what can be served")
     store: LocalPath = Field(Path("archives/store"), description="snapshots and archives")
@@ -66,9 +85,28 @@ class Settings(BaseModel):
     )
     stop_timeout_s: int = Field(30, ge=1, description="seconds a stopping TorchServe has before it is killed")
 
-    prometheus: Run = Field("auto", description=f"run Prometheus. {RUN}")
-    alertmanager: Run = Field("auto", description="run Alertmanager; values as for `prometheus`")
-    grafana: Run = Field("auto", description="run Grafana; values as for `prometheus`")
+    gateway: Run = Field("auto", description=f"run HAProxy as the gateway. {RUN}")
+    gateway_host: str = Field("127.0.0.1", description="address that the gateway listens on")
+    gateway_open: bool = Field(False, description="let `gateway_host` be public without keys or without TLS")
+    gateway_keys: LocalPath | None = Field(
+        None, description="file of API keys, written by `embedkit key`; left out: `var/state/gateway-keys`"
+    )
+    gateway_tls: LocalPath | None = Field(
+        None, description="certificate chain and key, PEM, in one file: the gateway then speaks TLS alone"
+    )
+    gateway_body_mb: int = Field(40, ge=1, description="largest body, in MiB; TorchServe takes 40")
+    gateway_connections: int = Field(2000, ge=10, description="connections at once")
+    gateway_header_s: int = Field(
+        10, ge=1, description="seconds for a client's headers, and for its body's first 64 KiB"
+    )
+    gateway_key_rate: int = Field(0, ge=0, description="requests a second of one key, over 10 s; 0: no limit")
+    gateway_wait_s: int = Field(30, ge=0, description="seconds that requests wait for a TorchServe that restarts")
+    gateway_route_kb: int = Field(
+        1024, ge=16, le=4096, description="largest body, in KiB, in which `/v1/embeddings` looks for `model`"
+    )
+    prometheus: Run = Field("auto", description="run Prometheus; values as for `gateway`")
+    alertmanager: Run = Field("auto", description="run Alertmanager; values as for `gateway`")
+    grafana: Run = Field("auto", description="run Grafana; values as for `gateway`")
     scrape_interval_s: int = Field(15, ge=1, le=60, description="seconds between two looks of Prometheus")
     metrics_days: int = Field(30, ge=1, description="days that Prometheus keeps metrics")
     metrics_gb: int = Field(10, ge=1, description="GB of metrics that Prometheus keeps at most; the oldest go first")
@@ -97,18 +135,17 @@ class Settings(BaseModel):
         return {
             listener: getattr(self, name)
             for listener, name in listeners.items()
-            if listener not in OBSERVERS or getattr(self, listener) != "off"
+            if getattr(self, program_of(listener), "on") != "off"
         }
 
     @property
     def needed_ports(self) -> dict[str, int]:
         """The ports without which `up` cannot succeed: not those of programs that run only where they can."""
-        return {name: port for name, port in self.ports.items() if getattr(self, name, "on") == "on"}
+        return {name: port for name, port in self.ports.items() if getattr(self, program_of(name), "on") == "on"}
 
     def ports_of(self, program: str) -> dict[str, int]:
         """Listener name → port of one program of supervisord."""
-        names = ("inference", "management", "metrics") if program == "torchserve" else (program,)
-        return {name: port for name, port in self.ports.items() if name in names}
+        return {listener: port for listener, port in self.ports.items() if program_of(listener) == program}
 
     # Where things lie below var/.
     @property
@@ -144,6 +181,11 @@ class Settings(BaseModel):
     def inference_url(self, path: str = "") -> str:
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{self.inference_port}{path}"
+
+    def gateway_url(self, path: str = "") -> str:
+        host = "127.0.0.1" if self.gateway_host in {"0.0.0.0", "::"} else self.gateway_host  # noqa: S104 - compared
+        scheme = "https" if self.gateway_tls else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.gateway_port}{path}"
 
     def local_url(self, listener: str) -> str:
         """Where a listener that is always on loopback can be met: `exporter`, `prometheus`, …"""

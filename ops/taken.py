@@ -10,13 +10,13 @@ from pathlib import Path
 import orjson
 
 from archives.store import write_whole
-from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, Settings
+from ops.settings import EXPORTERS_OWN, GATEWAYS_OWN, OBSERVERS_OWN, Settings
 
 
 def inputs(settings: Settings, files: Mapping[str, Mapping[Path, str]]) -> dict[str, str]:
     """Program → a digest of all that it reads when it starts; `files` are those of the observers that run."""
     values = settings.model_dump(mode="json")
-    exporter = {name: value for name, value in values.items() if name not in OBSERVERS_OWN}
+    exporter = {name: value for name, value in values.items() if name not in OBSERVERS_OWN | GATEWAYS_OWN}
     torchserve = {name: value for name, value in exporter.items() if name not in EXPORTERS_OWN}
     read: dict[str, object] = {"exporter": exporter, "torchserve": torchserve, "watchdog": torchserve}
     for observer, contents in files.items():
@@ -36,7 +36,7 @@ class Taken:
             found = orjson.loads(self._file.read_bytes())
         except (FileNotFoundError, orjson.JSONDecodeError):
             found = {}
-        self._taken = {name: found[name] for name in wanted if name in found}
+        self._taken = found
 
     def stale(self) -> list[str]:
         """The programs that run, if they do, with something else."""

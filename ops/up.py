@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -18,12 +18,13 @@ from ops import observers
 from ops.desired import Served, applied_file, desired_file, read_models, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive
+from ops.gateway.program import files_now
 from ops.preflight import preflight
 from ops.prepare import Prepared, misfits, prepare
 from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
-from ops.settings import Settings
+from ops.settings import Settings, program_of
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
 from ops.taken import Taken, inputs
@@ -68,18 +69,27 @@ def _write_settings(settings: Settings) -> None:
     write_whole(settings_file(settings), content, mode=0o600)
 
 
-def _observers(settings: Settings, supervisor: Supervisor, progress: Progress) -> observers.Plan:
-    """What of Prometheus, Alertmanager and Grafana runs; says why something does not."""
+def _optional(settings: Settings, supervisor: Supervisor, models: Iterable[str], progress: Progress) -> observers.Plan:
+    """What of gateway, Prometheus, Alertmanager and Grafana runs; says why something does not.
+
+    Raises:
+        OpsError: one is `on` and cannot run, or the gateway would let anybody in.
+    """
     ours: dict[str, int] = {}
     held = settings.ports
     if supervisor.running():
         with contextlib.suppress(OpsError):  # what it says to do is being done: the file is written anew
             held = in_force(settings).ports
-        ours = {one.name: held[one.name] for one in supervisor.programs() if one.alive and one.name in held}
+        running = {one.name for one in supervisor.programs() if one.alive}
+        ours = {listener: port for listener, port in held.items() if program_of(listener) in running}
     planned = observers.plan(settings, ours=ours, port_is_free=lambda port: port_is_free("127.0.0.1", port))
     for note in planned.notes:
         progress.say(note)
-    return planned
+    gateway = next((one for one in planned.programs if one.name == "gateway"), None)
+    if gateway is None:
+        return planned
+    files = files_now(settings, models, gateway.command[0])
+    return replace(planned, files={**planned.files, "gateway": files})
 
 
 def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
@@ -112,11 +122,11 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
         ended = leftovers.end(left, grace_s=5)
         if ended:
             progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
-    watching = _observers(settings, supervisor, progress)
+    optional = _optional(settings, supervisor, desired, progress)
     _write_settings(settings)
-    supervisor_config.install_in_environment(settings, watching.programs)
-    observers.write_files(watching.files)
-    taken = Taken(settings, inputs(settings, watching.files))
+    supervisor_config.install_in_environment(settings, optional.programs)
+    observers.write_files(optional.files)
+    taken = Taken(settings, inputs(settings, optional.files))
     if booting:
         taken.mark(taken.stale())  # nothing runs: whatever starts from now on reads what was just written
         jdk = find_jdk(os.environ)
@@ -131,7 +141,7 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
     for name in taken.stale():
         if name in observers.RELOADS:
             progress.say(f"{name} takes its changed configuration")
-            supervisor.reload(name)
+            supervisor.reload(name, observers.RELOADS[name])
         else:
             progress.say(f"settings have changed: restarting {name}")
             supervisor.stop(name)

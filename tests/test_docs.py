@@ -98,6 +98,12 @@ def exists(path: str) -> bool:
     )
 
 
+def known_commands() -> set[str]:
+    """The first words that `embedkit` takes: commands, and groups of them."""
+    commands = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
+    return commands | {str(each.name) for each in app.registered_groups}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     """Every relative link names a file that is there, and a heading of it where it names one."""
@@ -120,7 +126,7 @@ def test_named_paths_exist(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_named_commands_exist(page: str) -> None:
     """Every `embedkit X` is a command of the CLI and every `make X` a target."""
-    commands = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
+    commands = known_commands()
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     for line in code(page):
         for command in re.findall(r"(?<![\w/.-])embedkit ([a-z-]+)", line):
@@ -131,7 +137,7 @@ def test_named_commands_exist(page: str) -> None:
 
 def test_every_command_and_target_is_told() -> None:
     """README names every command, CONTRIBUTING every target."""
-    commands = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
+    commands = known_commands()
     told = {word for line in code("README.md") for word in re.findall(r"embedkit ([a-z-]+)", line)}
     assert commands - told == set()
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))

@@ -18,16 +18,18 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from prometheus_client.process_collector import ProcessCollector
 
 from env.chooser import ChoiceError, installed
 from ops.errors import OpsError
 from ops.exporter.collector import ExporterCollector
+from ops.exporter.health import health_now, with_health
 from ops.exporter.source import Source
 from ops.exporter.sources.access_log import AccessLogSource
 from ops.exporter.sources.canary import CanarySource
 from ops.exporter.sources.desired import DesiredSource
+from ops.exporter.sources.gateway import GatewaySource
 from ops.exporter.sources.host import HostSource
 from ops.exporter.sources.nvml import NvmlSource
 from ops.exporter.sources.supervisor import SupervisorSource
@@ -65,6 +67,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         WatchdogSource(settings),
         canary,
         DesiredSource(settings),
+        GatewaySource(settings),
         NvmlSource(settings),
         HostSource(settings),
     ]
@@ -77,6 +80,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         raise OpsError(
             f"port {settings.exporter_port} cannot be had ({error.strerror}): set exporter_port to another"
         ) from error
+    # prometheus_client's server answers every path with the metrics
+    server.set_app(with_health(make_wsgi_app(registry), lambda: health_now(canary, settings.canary_interval_s)))
     for work in (access_log.watch, canary.prober.run):
         threading.Thread(target=work, args=(stop,), daemon=True).start()
     log.warning("serves http://127.0.0.1:%d/metrics", settings.exporter_port)

@@ -12,7 +12,7 @@ from ops.exporter.source import Runner, Source
 # Prometheus waits 10 s; a scrape is promised within one.
 DEADLINE_S = 0.7
 # What says 0 where its source does not answer.
-_UP = {"management": "torchserve_up", "supervisor": "supervisor_up"}
+_UP = {"management": "torchserve_up", "supervisor": "supervisor_up", "gateway": "gateway_up"}
 
 
 class ExporterCollector(Collector):

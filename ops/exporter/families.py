@@ -21,6 +21,7 @@ SOURCES = (
     "watchdog",
     "canary",
     "desired",
+    "gateway",
     "nvml",
     "host",
 )
@@ -188,6 +189,17 @@ _TABLE: tuple[Family, ...] = (
     _family(
         "gauge", "desired", "embedding_device_expected", "model device",
         "1 for the device (cuda, cpu, auto) that archives/models.toml asks for a served model.",
+    ),
+    # Who comes through the gateway.
+    _family("gauge", "gateway", "gateway_up", "", "1 if HAProxy answers."),
+    _family(
+        "counter", "gateway", "gateway_key_requests_total", "key",
+        "Requests with a key, by its name; `anonymous` where none is needed. Begins anew when HAProxy is given another "
+        "configuration.",
+    ),
+    _family(
+        "counter", "gateway", "gateway_key_errors_total", "key kind",
+        "Those of them that were answered with an error: `client` 4xx, 429 among them, `server` 5xx.",
     ),
     # GPUs.
     _family("gauge", "nvml", "gpu_info", "uuid index name driver", "1 for each GPU."),

@@ -20,6 +20,7 @@ _SOURCES = {
     "watchdog": "what the [watchdog](watchdog.md) did, from `var/state/watchdog.json`",
     "canary": "known texts that the exporter sends through the users' door",
     "desired": "`archives/models.toml` and the desired state",
+    "gateway": "HAProxy, over its socket; absent, with its metrics, where no gateway runs",
     "nvml": "NVIDIA's driver; absent, with all its metrics, where there is none",
     "host": "this machine",
 }

@@ -185,6 +185,13 @@ ALERTS: tuple[Alert, ...] = (
         "the watchdog on {{ $labels.instance }} has been paused for 4 hours (paused {{ $value }})",
     ),
     Alert(
+        "GatewayDown",
+        "gateway_up == 0",
+        "1m",
+        "critical",
+        "the gateway on {{ $labels.instance }} does not answer (gateway_up {{ $value }})",
+    ),
+    Alert(
         "ExporterDown",
         'up{job="embedkit"} == 0 or absent(up{job="embedkit"}) - 1',
         "2m",

@@ -10,6 +10,7 @@ from ops.settings import ROOT, Settings
 
 HEADER = "# Rendered by `embedkit up` from ops/prometheus/config.py: change embedkit.toml, not this.\n"
 JOB = "embedkit"  # the rules ask for it by name
+GATEWAY_JOB = "embedkit-gateway"  # HAProxy's own
 RUNBOOKS = ROOT / "ops" / "runbooks"
 
 
@@ -25,18 +26,22 @@ def _yaml(content: dict[str, Any]) -> str:
     return HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def scrape_config(target: str) -> dict[str, Any]:
+def scrape_config(target: str, job: str = JOB) -> dict[str, Any]:
     """What any Prometheus needs to have these metrics."""
-    return {"job_name": JOB, "static_configs": [{"targets": [target]}]}
+    return {"job_name": job, "static_configs": [{"targets": [target]}]}
 
 
-def prometheus_files(settings: Settings, *, alerting: bool) -> dict[Path, str]:
+def prometheus_files(settings: Settings, *, alerting: bool, gateway: bool = False) -> dict[Path, str]:
     """prometheus.yml, and copies of the rules beside it, so that a running Prometheus is not changed by a checkout.
 
     Args:
         settings: ports and intervals.
         alerting: whether an Alertmanager runs here too.
+        gateway: whether the gateway does.
     """
+    scraped = [scrape_config(f"127.0.0.1:{settings.exporter_port}")]
+    if gateway:
+        scraped.append(scrape_config(f"127.0.0.1:{settings.gateway_metrics_port}", GATEWAY_JOB))
     config: dict[str, Any] = {
         "global": {
             "scrape_interval": f"{settings.scrape_interval_s}s",
@@ -44,7 +49,7 @@ def prometheus_files(settings: Settings, *, alerting: bool) -> dict[Path, str]:
             "evaluation_interval": f"{settings.scrape_interval_s}s",
         },
         "rule_files": ["rules/*.yml"],
-        "scrape_configs": [scrape_config(f"127.0.0.1:{settings.exporter_port}")],
+        "scrape_configs": scraped,
     }
     if alerting:
         targets = [f"127.0.0.1:{settings.alertmanager_port}"]
@@ -90,6 +95,11 @@ def alertmanager_files(settings: Settings) -> dict[Path, str]:
             {
                 "source_matchers": ["alertname = TorchServeDown"],
                 "target_matchers": ["alertname = SourceDown", "source =~ management|torchserve_metrics"],
+                "equal": same_place,
+            },
+            {
+                "source_matchers": ["alertname = GatewayDown"],
+                "target_matchers": ["alertname = SourceDown", "source = gateway"],
                 "equal": same_place,
             },
             {

@@ -210,10 +210,10 @@ class Supervisor:
         for name in changes.started:
             self._call("addProcessGroup", name)
 
-    def reload(self, name: str) -> None:
-        """Have a running program read its configuration again (SIGHUP); one that does not run will read it anyway."""
+    def reload(self, name: str, signal: str) -> None:
+        """Have a running program read its configuration again; one that does not run will read it anyway."""
         try:
-            self._call("signalProcess", name, "HUP")
+            self._call("signalProcess", name, signal)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != Faults.NOT_RUNNING:
                 raise

@@ -38,7 +38,7 @@ def config_properties(settings: Settings, models: Iterable[Served]) -> str:
         # `embedkit up MODEL` registers a model with a running server; management listens on loopback alone.
         "enable_model_api": "true",
         # Tokens change at every start and live 60 minutes, so a restart would lock every client out; they do not
-        # cover :8082 and turn a failure into a 400. Binding to loopback takes their place; a proxy in front owns keys.
+        # cover :8082 and turn a failure into a 400. Binding to loopback takes their place; the gateway owns keys.
         "disable_token_authorization": "true",
         # Bodies reach the handler as bytes: it knows charsets, limits and how to answer bad JSON.
         "decode_input_request": "false",

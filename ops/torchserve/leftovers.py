@@ -36,6 +36,8 @@ def is_program(cmdline: list[str], settings: Settings) -> bool:
     """Whether this is another program of ours under supervisord: one with our settings file, or --config=<of ours>."""
     if "-m" in cmdline and str(settings.state / "settings.json") in cmdline:
         return True
+    if str(settings.etc / "haproxy.cfg") in cmdline:  # master and workers
+        return True
     return any(word.partition("=")[2].startswith(f"{settings.etc}/") for word in cmdline)
 
 

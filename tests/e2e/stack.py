@@ -47,7 +47,8 @@ class Stack:
 
     def __post_init__(self) -> None:
         grpc = ("grpc_inference", "grpc_management")
-        names = ("inference", "management", "metrics", *grpc, "exporter", "prometheus", "alertmanager", "grafana")
+        observers = ("exporter", "prometheus", "alertmanager", "grafana")
+        names = ("inference", "management", "metrics", *grpc, *observers, "gateway", "gateway_metrics")
         ports = {f"{name}_port": port for name, port in zip(names, free_ports(len(names)), strict=True)}
         self.settings = Settings(
             var=self.folder / "var",

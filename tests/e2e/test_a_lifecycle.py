@@ -64,7 +64,7 @@ def test_status_shows_workers_device_and_the_last_answer(stack: Stack) -> None:
     stack.embed()
     found = stack.status()
     assert found["ok"]
-    assert {one["name"] for one in found["programs"]} == {"torchserve", "exporter", "watchdog"}
+    assert {one["name"] for one in found["programs"]} == {"torchserve", "exporter", "watchdog", "gateway"}
     model = found["models"][0]
     assert (model["model"], model["version"], model["devices"]) == ("minilm", "1.0", ["cpu"])
     assert model["workers_ready"] == model["workers_wanted"] == len(model["pids"])

@@ -70,7 +70,7 @@ def test_what_is_off_has_no_port_and_what_is_auto_needs_none() -> None:
     settings = Settings(prometheus="on", alertmanager="off")
     assert {"prometheus", "grafana"} <= set(settings.ports)
     assert "alertmanager" not in settings.ports
-    assert set(settings.ports) - set(settings.needed_ports) == {"grafana"}
+    assert set(settings.ports) - set(settings.needed_ports) == {"grafana", "gateway", "gateway_metrics"}
     assert settings.ports_of("prometheus") == {"prometheus": 9090}
     assert set(settings.ports_of("torchserve")) == {"inference", "management", "metrics"}
 

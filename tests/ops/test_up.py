@@ -45,7 +45,7 @@ class Supervised:
         self._do("start", name)
         self.alive[name] = True
 
-    def reload(self, name: str) -> None:
+    def reload(self, name: str, _signal: str) -> None:
         self._do("reload", name)
 
     def program(self, name: str) -> Program:
@@ -82,7 +82,7 @@ def settings(tmp_path: Path, supervised: Supervised, monkeypatch: pytest.MonkeyP
     def planned(of: Settings, *_: object) -> observers.Plan:
         return observers.plan(of, ours={}, port_is_free=lambda _: True, binary_of=here.get)
 
-    monkeypatch.setattr(up, "_observers", planned)
+    monkeypatch.setattr(up, "_optional", planned)
     made = Settings(var=tmp_path)
     assert start(supervised, made) == []
     assert supervised.running()

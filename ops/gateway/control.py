@@ -1,0 +1,76 @@
+"""Talk to a running HAProxy over its master's socket: give it keys, ask it what each key did."""
+
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ops.errors import OpsError
+from ops.gateway.keys import keys_file, render_keys
+from ops.gateway.program import socket_file
+from ops.settings import Settings
+
+TIMEOUT_S = 5.0
+_WORKER = re.compile(r"^(\d+)\s+worker\s", re.MULTILINE)
+_ENTRY = re.compile(r"key=(\S+) .*?http_req_cnt=(\d+) http_err_cnt=(\d+) http_fail_cnt=(\d+)")
+
+
+@dataclass(frozen=True)
+class KeyUse:
+    """What came with one key since HAProxy has this configuration; `refused` are 4xx, `failed` 5xx."""
+
+    requests: int
+    refused: int
+    failed: int
+
+
+def ask(settings: Settings, command: str) -> str:
+    """HAProxy's answer to one command.
+
+    Raises:
+        OpsError: it does not answer.
+    """
+    path = socket_file(settings)
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(TIMEOUT_S)
+            client.connect(str(path))
+            client.sendall(command.encode() + b"\n")
+            client.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: client.recv(65536), b"")).decode(errors="replace")
+    except OSError as error:
+        raise OpsError(f"the gateway does not answer on {path} ({error.strerror or error})") from error
+
+
+def workers(settings: Settings) -> list[int]:
+    """The pids of HAProxy's workers: the one that accepts, and any that end with their last connections."""
+    return [int(pid) for pid in _WORKER.findall(ask(settings, "show proc"))]
+
+
+def give_keys(settings: Settings, keys: Mapping[str, str]) -> None:
+    """Replace the keys of every worker at once, without a reload: a revoked one ends with the request it is in.
+
+    Raises:
+        OpsError: HAProxy does not answer, or not as expected.
+    """
+    file = keys_file(settings)
+    for pid in workers(settings):
+        answer = ask(settings, f"@!{pid} prepare map {file}")
+        prepared = re.search(r"New version created: (\d+)", answer)
+        if prepared is None:
+            raise OpsError(f"the gateway does not take the keys: {answer.strip()}: `supervisorctl restart gateway`")
+        version = prepared[1]
+        lines = "".join(line for line in render_keys(keys).splitlines(keepends=True) if not line.startswith("#"))
+        if lines:
+            ask(settings, f"@!{pid} add map @{version} {file} <<\n{lines}")
+        ask(settings, f"@!{pid} commit map @{version} {file}")
+
+
+def key_use(settings: Settings) -> dict[str, KeyUse]:
+    """Key's name → what came with it.
+
+    Raises:
+        OpsError: HAProxy does not answer.
+    """
+    table = ask(settings, "@1 show table gateway")
+    return {name: KeyUse(*map(int, counts)) for name, *counts in _ENTRY.findall(table)}

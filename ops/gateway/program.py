@@ -1,0 +1,90 @@
+"""The gateway as a program of supervisord: its command line, its file, and whether it may run so."""
+
+import ipaddress
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from archives.catalogue import ModelSpec, find, load_catalogue
+from ops.errors import OpsError
+from ops.gateway.config import Route, haproxy_config, haproxy_file
+from ops.gateway.keys import read_keys
+from ops.settings import Settings
+
+
+def socket_file(settings: Settings) -> Path:
+    """HAProxy's own command line. A short name: HAProxy first binds it with its pid behind it."""
+    return settings.run / "gw.sock"
+
+
+def gateway_command(binary: str, settings: Settings) -> tuple[str, ...]:
+    # -W: a master that keeps the listeners while workers come and go
+    return (binary, "-W", "-S", f"{socket_file(settings)},mode,600", "-f", str(haproxy_file(settings)))
+
+
+def refuse_open(settings: Settings, keys: Mapping[str, str] | None) -> None:
+    """Refuse an address that others can reach without keys and TLS.
+
+    Raises:
+        OpsError: what is missing, and how to allow it all the same.
+    """
+    try:
+        loopback = ipaddress.ip_address(settings.gateway_host).is_loopback
+    except ValueError:
+        loopback = settings.gateway_host == "localhost"
+    if loopback or settings.gateway_open:
+        return
+    wanted = []
+    if keys is None:
+        wanted.append("make a key with `embedkit key add NAME`")
+    if settings.gateway_tls is None:
+        wanted.append("give a certificate with EMBEDKIT_GATEWAY_TLS")
+    if wanted:
+        raise OpsError(
+            f"gateway_host {settings.gateway_host} can be reached by others: {' and '.join(wanted)}; "
+            "or allow it without, with EMBEDKIT_GATEWAY_OPEN=true"
+        )
+
+
+def routes_of(specs: Iterable[ModelSpec]) -> list[Route]:
+    return [Route(one.name, one.queue_size, one.response_timeout_s) for one in specs]
+
+
+def routes_for(settings: Settings, models: Iterable[str]) -> list[Route]:
+    """The routes of these models.
+
+    Raises:
+        CatalogueError: models.toml is wrong or does not have one of them.
+    """
+    catalogue = load_catalogue(settings.models_file)
+    return routes_of(find(catalogue, name) for name in models)
+
+
+def gateway_files(
+    settings: Settings, routes: list[Route], keys: Mapping[str, str] | None, binary: str
+) -> dict[Path, str]:
+    """haproxy.cfg, which HAProxy itself has found no fault in.
+
+    Raises:
+        OpsError: it may not run so, or HAProxy refuses the file: a certificate that is none, a strange address.
+    """
+    refuse_open(settings, keys)
+    # the keys may not be written yet
+    tried = haproxy_config(settings.model_copy(update={"gateway_keys": Path(os.devnull)}), routes, keys)
+    checked = subprocess.run(
+        [binary, "-c", "-f", "/dev/stdin"], input=tried, capture_output=True, text=True, timeout=60, check=False
+    )
+    if checked.returncode:
+        said = "; ".join(line.strip() for line in checked.stderr.splitlines() if "[ALERT]" in line) or checked.stderr
+        raise OpsError(f"gateway: HAProxy refuses its configuration: {said}")
+    return {haproxy_file(settings): haproxy_config(settings, routes, keys)}
+
+
+def files_now(settings: Settings, models: Iterable[str], binary: str) -> dict[Path, str]:
+    """The gateway's files for these models and the keys that there are.
+
+    Raises:
+        OpsError, CatalogueError: see gateway_files, read_keys and routes_for.
+    """
+    return gateway_files(settings, routes_for(settings, models), read_keys(settings), binary)

@@ -1,0 +1,144 @@
+"""Through the gateway to the real service: the OpenAI client, the truth, a restart behind it, keys and models."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import openai
+import orjson
+import pytest
+import requests
+
+from tests.e2e.stack import TEXT, Stack
+
+pytestmark = pytest.mark.e2e
+
+LARGE = ["one of many texts"] * 2000
+
+
+@pytest.fixture
+def url(stack: Stack) -> Iterator[str]:
+    """Where clients ask; every key is forgotten afterwards."""
+    yield stack.settings.gateway_url()
+    (stack.settings.state / "gateway-keys").unlink(missing_ok=True)
+    stack.embedkit("up")
+
+
+def test_the_openai_client_through_the_gateway(stack: Stack, url: str) -> None:
+    """One /v1 for all: the same vector as on TorchServe's own port, the handler's errors as they are."""
+    with openai.OpenAI(base_url=url + "/v1", api_key="unused", max_retries=0) as client:
+        found = client.embeddings.create(model="minilm", input=[TEXT, "another"])
+        np.testing.assert_allclose(found.data[0].embedding, stack.embed(), atol=1e-6)
+        assert "minilm" in [model.id for model in client.models.list()]
+        with pytest.raises(openai.NotFoundError):
+            client.embeddings.create(model="gpt", input=TEXT)
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.embeddings.create(model="minilm", input=TEXT, dimensions=385)
+        assert caught.value.param == "dimensions"
+    health = requests.get(url + "/healthz", timeout=5)
+    assert (health.status_code, health.json()["models"]["minilm"]["healthy"]) == (200, True)
+
+
+def test_models_come_and_go_without_a_lost_request(stack: Stack, url: str) -> None:
+    """While a second model is added and removed, every request for the first is answered; the list follows."""
+    seen: Counter[object] = Counter()
+    stop = threading.Event()
+
+    def load() -> None:
+        with requests.Session() as session:
+            while not stop.is_set():
+                try:
+                    seen[
+                        session.post(
+                            url + "/v1/embeddings", json={"input": TEXT, "model": "minilm"}, timeout=60
+                        ).status_code
+                    ] += 1
+                except requests.RequestException as error:
+                    seen[repr(error)] += 1
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        stack.embedkit("up", "tiny_bge")
+        both = requests.post(url + "/v1/embeddings", json={"input": LARGE[:900], "model": "tiny_bge"}, timeout=60)
+        large = requests.post(url + "/v1/models/tiny_bge/embeddings", json={"input": LARGE}, timeout=60)
+        listed = requests.get(url + "/v1/models", timeout=5).json()
+        stack.embedkit("down", "tiny_bge")
+        after = requests.get(url + "/v1/models", timeout=5).json()
+    finally:
+        stop.set()
+        thread.join()
+    assert (both.status_code, both.json()["model"], large.status_code) == (200, "tiny_bge", 200)
+    assert {"minilm", "tiny_bge"} <= {model["id"] for model in listed["data"]}
+    assert "tiny_bge" not in {model["id"] for model in after["data"]}
+    assert set(seen) == {200}
+
+
+def test_a_restart_behind_it_is_a_slow_answer(stack: Stack, url: str) -> None:
+    """TorchServe is killed under load: nobody sees an error, the vectors are right."""
+    expected = stack.embed()
+    stack.full_strength()
+    seen: Counter[object] = Counter()
+    stop = threading.Event()
+
+    def load() -> None:
+        with requests.Session() as session:
+            while not stop.is_set():
+                try:
+                    answer = session.post(url + "/v1/embeddings", json={"input": TEXT, "model": "minilm"}, timeout=60)
+                    seen[answer.status_code] += 1
+                    np.testing.assert_allclose(answer.json()["data"][0]["embedding"], expected, atol=1e-6)
+                except (requests.RequestException, AssertionError, KeyError) as error:
+                    seen[repr(error)] += 1
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    before = seen[200]
+    os.kill(stack.jvm_pid(), signal.SIGKILL)
+    time.sleep(1)
+    while seen[200] < before + 100:
+        time.sleep(0.1)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    stack.full_strength()
+    assert set(seen) == {200}
+
+
+def test_keys_and_a_killed_gateway(stack: Stack, url: str) -> None:
+    """`embedkit key` works at once; kill -9: back within 10 s, TorchServe untouched; nothing shows the key."""
+    jvm = stack.jvm_pid()
+    key = orjson.loads(stack.embedkit("key", "add", "alice", "--json").stdout)["key"]
+    use = {"Authorization": f"Bearer {key}"}
+    assert requests.get(url + "/v1/models", timeout=5).status_code == 401
+    body = {"input": TEXT, "model": "minilm"}
+    assert requests.post(url + "/v1/embeddings", json=body, headers=use, timeout=30).status_code == 200
+    assert "alice" in stack.embedkit("key", "list").stdout
+    os.kill(_pid(stack), signal.SIGKILL)
+    started = time.monotonic()
+    stack.eventually(lambda: _lists(url, use), 10)
+    print(f"back after {time.monotonic() - started:.1f} s")
+    assert stack.jvm_pid() == jvm
+    stack.embedkit("key", "revoke", "alice")
+    assert requests.get(url + "/v1/models", headers=use, timeout=5).status_code == 401
+    logs = b"".join(path.read_bytes() for path in stack.settings.logs.iterdir())
+    state = b"".join(path.read_bytes() for path in stack.settings.state.iterdir())
+    assert key.encode() not in logs + state + subprocess.run(["ps", "axe"], capture_output=True, check=True).stdout
+
+
+def _pid(stack: Stack) -> int:
+    return int(next(one["pid"] for one in stack.status()["programs"] if one["name"] == "gateway"))
+
+
+def _lists(url: str, use: dict[str, str]) -> bool:
+    try:
+        return requests.get(url + "/v1/models", headers=use, timeout=1).status_code == 200
+    except requests.RequestException:
+        return False

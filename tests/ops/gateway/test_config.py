@@ -1,0 +1,114 @@
+"""haproxy.cfg for settings, models and keys, as text; the real HAProxy finds no fault in it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ops.errors import OpsError
+from ops.gateway.config import haproxy_config
+from ops.gateway.program import gateway_command, gateway_files, refuse_open
+from ops.gateway.replies import as_json, error
+from ops.settings import GATEWAYS_OWN, Settings
+from ops.torchserve.config import MAX_REQUEST_BYTES
+from ops.torchserve.leftovers import is_program
+from tests.ops.gateway.running import MINILM, OTHER, haproxy
+
+
+def lines(text: str, begin: str) -> list[str]:
+    """The lines that begin so, blanks aside."""
+    return [line.strip() for line in text.splitlines() if line.strip().startswith(begin)]
+
+
+@pytest.mark.parametrize("routes", [(), (MINILM,), (MINILM, OTHER)])
+@pytest.mark.parametrize("keys", [None, {}, {"alice": "A" * 64}])
+def test_haproxy_accepts_it(tmp_path: Path, routes: tuple[()], keys: dict[str, str] | None) -> None:
+    """No model, one, several; open, closed, with keys; in a folder with blanks and other letters."""
+    for chosen in ({}, {"gateway_key_rate": 5}, {"gateway_host": "::1"}, {"var": tmp_path / "a b" / "ü"}):
+        settings = Settings(**{"var": tmp_path, **chosen})
+        (text,) = gateway_files(settings, list(routes), keys, haproxy()).values()
+        assert ("map(" in text) is (keys is not None)
+
+
+def test_a_backend_a_model_with_its_queue_and_time() -> None:
+    """TorchServe is never sent more than it lets wait, and has the model's own time and the wait."""
+    text = haproxy_config(Settings(gateway_wait_s=7), (MINILM, OTHER), None)
+    assert re.findall(r"^backend (model-\w+)", text, re.MULTILINE) == ["model-minilm", "model-other"]
+    assert lines(text, "server torchserve")[:2] == ["server torchserve 127.0.0.1:8080 maxconn 64"] * 2
+    assert lines(text, "timeout server 27s") == ["timeout server 27s"] * 2
+    assert lines(text, "retries 7") == ["retries 7"] * 2
+
+
+def test_one_model_needs_no_look_into_the_body() -> None:
+    """Buffers are large only where the body has to say which model it is for."""
+    one, two = (haproxy_config(Settings(), routes, None) for routes in ((MINILM,), (MINILM, OTHER)))
+    assert "json_query" not in one
+    assert "json_query" in two
+    assert lines(one, "tune.bufsize") == [f"tune.bufsize {(64 + 32) << 10}"]
+    assert lines(two, "tune.bufsize") == [f"tune.bufsize {(1024 + 32) << 10}"]
+
+
+def test_only_the_users_door_is_behind_it() -> None:
+    """The addresses that requests go to: inference, and the exporter for /healthz alone."""
+    settings = Settings(inference_port=1, management_port=2, metrics_port=3, exporter_port=4)
+    text = haproxy_config(settings, (MINILM,), None)
+    targets = set(re.findall(r"^    server \S+ (\S+)", text, re.MULTILINE))
+    assert targets == {"abns@embedkit-gateway-8000", "127.0.0.1:1", "127.0.0.1:4"}
+    assert lines(text, "use_backend healthz") == ["use_backend healthz if health"]
+    assert lines(text, "http-request set-uri /healthz") == ["http-request set-uri /healthz"]
+
+
+def test_an_error_has_the_kits_form() -> None:
+    """Type by status, quotes that HAProxy reads as they are."""
+    said = error(404, "unknown_path", "it's not 'here'", param="x")
+    assert said == (
+        "status 404 content-type application/json string "
+        '\'{"error":{"message":"it\\u0027s not \\u0027here\\u0027","type":"invalid_request_error","param":"x",'
+        '"code":"unknown_path"}}\''
+    )
+    assert as_json({"a": "'"}) == '{"a":"\\u0027"}'
+    assert '"type":"server_error"' in error(503, "overloaded", "busy")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org"])
+def test_a_public_address_needs_keys_and_tls(host: str) -> None:
+    """What is missing is named, and how to allow it all the same."""
+    for keys, tls, wanted in (
+        (None, None, "embedkit key add NAME.*EMBEDKIT_GATEWAY_TLS"),
+        ({}, None, "EMBEDKIT_GATEWAY_TLS"),
+        (None, Path("x.pem"), "embedkit key add NAME"),
+    ):
+        with pytest.raises(OpsError, match=f"gateway_host {re.escape(host)}.*{wanted}.*GATEWAY_OPEN=true"):
+            refuse_open(Settings(gateway_host=host, gateway_tls=tls), keys)
+    refuse_open(Settings(gateway_host=host, gateway_tls=Path("x.pem")), {})
+    refuse_open(Settings(gateway_host=host, gateway_open=True), None)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
+def test_loopback_may_be_open(host: str) -> None:
+    """Without keys whoever is on this machine comes in, as on TorchServe's own port."""
+    refuse_open(Settings(gateway_host=host), None)
+
+
+@pytest.mark.parametrize("path", ["/a'b", "/a,b", "/a(b", "/a\\b"])
+def test_a_path_that_haproxy_cannot_read_is_refused(path: str) -> None:
+    """It is named before anything is written."""
+    with pytest.raises(OpsError, match="HAProxy cannot take"):
+        haproxy_config(Settings(gateway_keys=Path(path)), (MINILM,), {})
+
+
+def test_its_processes_are_known_as_ours() -> None:
+    """`embedkit down` finds master and worker without a supervisor by their configuration."""
+    settings = Settings()
+    assert is_program(list(gateway_command("haproxy", settings)), settings)
+    assert not is_program(["haproxy", "-f", "/etc/haproxy/haproxy.cfg"], settings)
+
+
+def test_its_settings_concern_nobody_else() -> None:
+    """A change of them restarts neither TorchServe nor the exporter."""
+    assert {name for name in Settings.model_fields if name.startswith("gateway")} == GATEWAYS_OWN
+
+
+def test_bodies_up_to_torchserves_limit_pass() -> None:
+    """By default the gateway refuses none that TorchServe would take."""
+    assert Settings().gateway_body_mb << 20 >= MAX_REQUEST_BYTES
