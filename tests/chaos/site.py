@@ -15,7 +15,7 @@ from ops.probe import probe
 from ops.supervisor.config import pid_file
 from ops.supervisor.watchdog.ledger import ledger_file, read_ledger
 from ops.torchserve.management import Loaded, Management, ManagementError
-from tests.e2e.stack import Stack
+from tests.e2e.stack import TEXT, Stack
 
 MB = 1 << 20
 PROBE_S = 1.5
@@ -79,7 +79,7 @@ def lost_ports(stack: Stack) -> tuple[int, ...]:
                     holders.setdefault(one.laddr.port, set()).add(process.pid)
         except psutil.NoSuchProcess:
             continue
-    return tuple(port for port in stack.settings.needed_ports.values() if len(holders.get(port, ())) != 1)
+    return tuple(port for port in stack.settings.ports.values() if len(holders.get(port, ())) != 1)
 
 
 def wait(claim: Callable[[], bool], since: float, within_s: float, what: str, every_s: float = 0.1) -> float:
@@ -154,3 +154,12 @@ def scrape(stack: Stack) -> str:
         return requests.get(stack.settings.exporter_url("/metrics"), timeout=5).text
     except requests.RequestException:
         return ""
+
+
+def through_gateway(stack: Stack) -> bool:
+    """Whether the gateway hands on a vector."""
+    try:
+        answer = requests.post(stack.settings.gateway_url("/v1/embeddings"), json={"input": TEXT}, timeout=5)
+    except requests.RequestException:
+        return False
+    return answer.status_code == 200

@@ -42,6 +42,24 @@ def test_the_jvm_is_killed(trial: Trial, plain_start_s: float, order: int, name:
     )
 
 
+def test_the_gateway_waits_for_the_jvm(stack: Stack, record: Callable[[Row], None], plain_start_s: float) -> None:
+    """For clients of the gateway a killed JVM is a slow answer, and no error."""
+    trial = Trial(stack, record, url=stack.settings.gateway_url("/v1/embeddings"))
+    with trial:
+        trial.strike(lambda: os.kill(trial.before.server, signal.SIGKILL))
+        serving, full = trial.serving(60), trial.full_strength(60)
+    slowest = max(one.done - one.sent for one in trial.load.rights())
+    trial.row(
+        4,
+        "JVM kill -9, seen through the gateway",
+        f"no request fails; serves within a start ({plain_start_s:.1f} s) + {MORE_S:.0f} s",
+        met=serving <= plain_start_s + MORE_S and not trial.toll.failed,
+        serving_s=serving,
+        full_s=full,
+        note=f"slowest answer {slowest:.1f} s",
+    )
+
+
 def overflow(stack: Stack) -> None:
     """Send, from 60 clients, valid requests of 3 MB each that take a while: more than 128 MB of heap can queue."""
     body = orjson.dumps({"input": ["word " * 100] * 32, "user": "a" * (3 << 20)})

@@ -35,7 +35,7 @@ def test_one_of_two_workers_is_killed(trial: Trial) -> None:
     cost = trial.toll
     assert site.footprint(trial.stack).server == trial.before.server
     trial.row(
-        4,
+        5,
         "worker kill -9, one of two",
         f"lost: its batch alone; full strength within {FULL_STRENGTH_S:.0f} s",
         met=full <= FULL_STRENGTH_S and cost.lost == cost.refused == 0 and cost.open_failed <= described.batch_size,
@@ -44,7 +44,7 @@ def test_one_of_two_workers_is_killed(trial: Trial) -> None:
     )
 
 
-@pytest.mark.parametrize(("order", "connections", "when"), [(5, 0, "idle"), (6, 8, "under load")])
+@pytest.mark.parametrize(("order", "connections", "when"), [(6, 0, "idle"), (7, 8, "under load")])
 def test_a_worker_hangs(stack: Stack, record: Callable[[Row], None], order: int, connections: int, when: str) -> None:
     """One of two stopped workers is replaced within 30 s, by its own server, and every answer is right."""
     trial = Trial(stack, record, connections=connections)
@@ -71,7 +71,7 @@ def test_the_jvm_hangs(trial: Trial) -> None:
         trial.strike(lambda: os.kill(trial.before.server, signal.SIGSTOP))
         serving, full = trial.serving(150), trial.full_strength(150)
     assert site.footprint(trial.stack).server != trial.before.server
-    trial.row(7, "JVM SIGSTOP", f"serves within {HANG_S:.0f} s", met=serving <= HANG_S, serving_s=serving, full_s=full)
+    trial.row(8, "JVM SIGSTOP", f"serves within {HANG_S:.0f} s", met=serving <= HANG_S, serving_s=serving, full_s=full)
 
 
 def give_up_soon(archive: Path) -> None:
@@ -115,7 +115,7 @@ def test_workers_die_at_every_load_until_mended(
         trial.strike(lambda: aside.rename(unpacked))
         serving, full = trial.serving(200), trial.full_strength(200)
     trial.row(
-        8,
+        9,
         "workers die at every load for 100 s, past TorchServe's retry limit (5 s), then mended",
         f"serves within {MENDED_S:.0f} s of mending, without a hand",
         met=serving <= MENDED_S,

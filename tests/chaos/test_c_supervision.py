@@ -4,11 +4,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.chaos import site
 from tests.chaos.trial import Trial
+from tests.e2e.stack import Stack
 
 pytestmark = pytest.mark.chaos
 
@@ -41,17 +43,29 @@ def test_supervisord_is_killed(trial: Trial) -> None:
     )
 
 
-def test_the_exporter_is_killed(trial: Trial) -> None:
-    """Its metrics are back within 10 s, and no request notices."""
+# Program → its place in the table, and what shows that it is back.
+HELPERS: dict[str, tuple[int, Callable[[Stack], bool]]] = {
+    "exporter": (21, lambda stack: bool(site.scrape(stack))),
+    "watchdog": (22, lambda stack: "watchdog" in site.programs(stack)),
+    "gateway": (23, lambda stack: bool(site.through_gateway(stack))),
+}
+
+
+@pytest.mark.parametrize("program", list(HELPERS))
+def test_a_program_beside_the_server_is_killed(trial: Trial, program: str) -> None:
+    """It is back within 10 s, and no request to the server notices."""
+    order, is_back = HELPERS[program]
     with trial:
-        victim = trial.before.programs["exporter"]
+        victim = trial.before.programs[program]
         trial.strike(lambda: os.kill(victim, signal.SIGKILL))
-        back = site.wait(lambda: bool(site.scrape(trial.stack)), trial.struck, 60, "metrics are back")
+        site.wait(lambda: not site.is_alive(victim), trial.struck, 10, "it is gone")
+        back = site.wait(lambda: is_back(trial.stack), trial.struck, 60, "it is back")
     after = site.footprint(trial.stack)
+    assert after.programs[program] != victim
     trial.row(
-        21,
-        "exporter kill -9",
+        order,
+        f"{program} kill -9",
         f"back within {BACK_S:.0f} s, service untouched",
         met=back <= BACK_S and not trial.toll.failed and after.workers == trial.before.workers,
-        note=f"metrics back after {back:.1f} s",
+        note=f"back after {back:.1f} s",
     )

@@ -35,17 +35,17 @@ def p99(entries: Sequence[Entry]) -> float:
     return percentile(sorted(one.done - one.sent for one in entries), 0.99)
 
 
-@pytest.mark.parametrize(("order", "kind"), enumerate(KINDS, 40))
-def test_good_clients_do_not_notice(gateway_stack: Stack, record: Callable[[Row], None], order: int, kind: str) -> None:
+@pytest.mark.parametrize(("order", "kind"), list(enumerate(KINDS, 40)))
+def test_good_clients_do_not_notice(stack: Stack, record: Callable[[Row], None], order: int, kind: str) -> None:
     """Good clients' p99 stays within twice what it was before, and each of them is answered."""
     path = "/v1/models/minilm/embeddings"
-    trial = Trial(gateway_stack, record, url=gateway_stack.settings.gateway_url(path), profiles=("short",))
+    trial = Trial(stack, record, url=stack.settings.gateway_url(path), profiles=("short",))
     command = [sys.executable, "-m", "tests.chaos.abuse", kind]
     with trial:
         quiet_from = time.monotonic()
         time.sleep(SECONDS)
         trial.strike(lambda: None)
-        port = str(gateway_stack.settings.gateway_port)
+        port = str(stack.settings.gateway_port)
         done = subprocess.run(
             [*command, port, str(SECONDS), path],
             cwd=ROOT,
@@ -58,7 +58,7 @@ def test_good_clients_do_not_notice(gateway_stack: Stack, record: Callable[[Row]
     rights = trial.load.rights()
     before = p99([one for one in rights if quiet_from <= one.sent and one.done <= trial.struck])
     during = p99([one for one in rights if trial.struck <= one.sent <= ended])
-    after = site.footprint(gateway_stack)
+    after = site.footprint(stack)
     seen = ", ".join(f"{what}: {count}" for what, count in sorted(orjson.loads(done.stdout).items()))
     trial.row(
         order,
