@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Debian packages whose programs the tests run: Prometheus, Alertmanager, a terminal for `embedkit top`, a false clock. Installs them if
-# it may, and else says what to install. Nothing that comes with them is left running.
+# Debian packages whose programs the tests run: Prometheus, Alertmanager, a terminal for `embedkit top`, HAProxy, a false
+# clock. Installs them if it may, and else says what to install. Nothing that comes with them is left running.
 set -euo pipefail
 
 # program=package
-NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux haproxy=haproxy faketime=faketime)
+NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux haproxy=haproxy faketime=faketime gcc=gcc)
 
 missing=()
 for each in "${NEEDED[@]}"; do

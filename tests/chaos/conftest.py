@@ -46,7 +46,7 @@ def ran_on() -> str:
     return (
         f"{seen.cores} cores of {seen.cpu}, {seen.memory >> 30} GB{gpus}; {seen.system}; Python {seen.python}, "
         f"torch {seen.versions['torch']}, torchserve {seen.versions['torchserve']}; commit {seen.commit[:12]}"
-        f"{'+' if seen.commit.endswith('+') else ''}, {day}"
+        f"{'+' if seen.commit.endswith('+') else ''}, {day}; load average {seen.load_before:.1f} before the run"
     )
 
 
