@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import orjson
+import psutil
 
 from archives.snapshot import hash_file
 from archives.store import write_whole
@@ -115,8 +116,10 @@ def prepare(settings: Settings) -> list[str]:
     Raises:
         OpsError, JdkError: there is nothing that could be started.
     """
-    # What an earlier supervisord left running holds our ports; those that this one has started are its children.
-    orphans = [one for one in leftovers.programs(settings) if one.pid != os.getpid() and one.ppid() != os.getppid()]
+    # What an earlier supervisord left running holds our ports; those of this one descend from it, the gateway's workers
+    # by way of their master.
+    family = {one.pid for one in psutil.Process(os.getppid()).children(recursive=True)}
+    orphans = [one for one in leftovers.programs(settings) if one.pid not in family]
     ended = leftovers.end([*leftovers.our_processes(settings), *orphans], GRACE_S)
     if ended:
         say(f"ended what an earlier server left: pids {', '.join(map(str, ended))}")
