@@ -4,6 +4,7 @@ import datetime
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of this run, and all of it into docs/."""
+    """The table of this run."""
     fresh = config.stash[ROWS]
     if not fresh:
         return
     terminalreporter.section("chaos")
     terminalreporter.write_line(markdown(HEADS, map(cells, sorted(fresh, key=lambda one: one.order))))
-    rows = merged(read_rows(FIGURES), fresh)
-    FIGURES.write_bytes(to_json(rows))
-    PAGE.write_text(page(rows), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +50,16 @@ def ran_on() -> str:
 
 @pytest.fixture(scope="session")
 def record(pytestconfig: pytest.Config, ran_on: str) -> Callable[[Row], None]:
-    """Keeps a row for the table."""
-    rows = pytestconfig.stash[ROWS]
-    return lambda row: rows.append(Row(**{**row.__dict__, "ran_on": ran_on}))
+    """Keeps a row, for the table of this run and, at once, in docs/."""
+
+    def keep(row: Row) -> None:
+        placed = replace(row, ran_on=ran_on)
+        pytestconfig.stash[ROWS].append(placed)
+        rows = merged(read_rows(FIGURES), [placed])
+        FIGURES.write_bytes(to_json(rows))
+        PAGE.write_text(page(rows), encoding="utf-8")
+
+    return keep
 
 
 def ended(stack: Stack) -> list[int]:
