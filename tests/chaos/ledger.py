@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Told at once that nobody takes the request: no connection, or a 503 or 429. Sending it again is safe.
-REFUSALS = frozenset({"refused", "503", "429"})
+# Told at once that nobody takes the request: no connection, a 503 or 429, or a 404 from a server that has lost the
+# model. Sending it again is safe.
+REFUSALS = frozenset({"refused", "503", "429", "404"})
 RIGHT = "200"
 
 

@@ -17,7 +17,7 @@ from tests.chaos.table import Row
 from tests.chaos.trial import Trial, plain_start
 from tests.e2e.stack import Stack
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 # What a recovery may take longer than a start does: noticing, and ending what was left.
 MORE_S = 5.0

@@ -5,20 +5,23 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from ops.desired import desired_file, read_models
+from archives.snapshot import hash_file
+from ops.desired import desired_file, read_models, write_models
 from tests.chaos import site
 from tests.chaos.table import Row
 from tests.chaos.trial import Trial
 from tests.e2e.stack import Stack
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 FULL_STRENGTH_S = 15.0
+NOTICED_S = 2.0
 HANG_S = 30.0
 MENDED_S = 60.0
 
@@ -33,12 +36,14 @@ def test_one_of_two_workers_is_killed(trial: Trial) -> None:
         serving = trial.serving(60)
         full = trial.full_strength(60, without=frozenset({victim}))
     cost = trial.toll
+    one_batch = cost.failed <= described.batch_size and cost.trouble_s < NOTICED_S
     assert site.footprint(trial.stack).server == trial.before.server
     trial.row(
         5,
         "worker kill -9, one of two",
         f"lost: its batch alone; full strength within {FULL_STRENGTH_S:.0f} s",
-        met=full <= FULL_STRENGTH_S and cost.lost == cost.refused == 0 and cost.open_failed <= described.batch_size,
+        # what came between the kill and its being noticed may still be given to it
+        met=full <= FULL_STRENGTH_S and not cost.refused and one_batch,
         serving_s=serving,
         full_s=full,
     )
@@ -74,8 +79,9 @@ def test_the_jvm_hangs(trial: Trial) -> None:
     trial.row(8, "JVM SIGSTOP", f"serves within {HANG_S:.0f} s", met=serving <= HANG_S, serving_s=serving, full_s=full)
 
 
-def give_up_soon(archive: Path) -> None:
-    """Let TorchServe give the model up for good 5 s after its first failure, where the kit's archives say 20 days."""
+def give_up_soon(archive: Path) -> str:
+    """Let TorchServe give the model up for good 5 s after its first failure, where the kit's archives say 20 days; the
+    archive's digest is then another."""
     beside = archive.with_suffix(".short")
     with zipfile.ZipFile(archive) as kept, zipfile.ZipFile(beside, "w") as made:
         for item in kept.infolist():
@@ -87,6 +93,7 @@ def give_up_soon(archive: Path) -> None:
                 content = "\n".join(lines).encode()
             made.writestr(item, content)
     beside.replace(archive)
+    return hash_file(archive).sha256
 
 
 def test_workers_die_at_every_load_until_mended(
@@ -96,7 +103,8 @@ def test_workers_die_at_every_load_until_mended(
     stack = fresh_stack()
     stack.embedkit("up")
     (one,) = read_models(desired_file(stack.settings)).values()
-    give_up_soon(stack.settings.served / one.archive)
+    changed = replace(one, sha256=give_up_soon(stack.settings.served / one.archive))
+    write_models(desired_file(stack.settings), {one.model: changed})
     server = stack.jvm_pid()
     os.kill(server, signal.SIGKILL)
     site.wait(

@@ -12,7 +12,7 @@ from tests.chaos import site
 from tests.chaos.trial import Trial
 from tests.e2e.stack import Stack
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 BACK_S = 10.0
 

@@ -12,7 +12,7 @@ from tests.chaos.table import Row
 from tests.chaos.trial import Trial
 from tests.e2e.stack import Stack
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 WATCHED_S = 20.0

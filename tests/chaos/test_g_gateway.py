@@ -17,7 +17,7 @@ from tests.chaos.table import Row
 from tests.chaos.trial import Trial
 from tests.e2e.stack import Stack
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 SECONDS = 20.0
 TIMES = 2.0
