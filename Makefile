@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 MODEL ?=
 TARGET ?= server
+MINUTES ?= 60
+REQUESTS ?= 100000
 # The environment: conda's, where one of env/environment*.yml is activated, else .venv.
 BIN := $(if $(filter conda,$(EMBEDKIT_DOOR)),$(CONDA_PREFIX),.venv)/bin
 
@@ -63,6 +65,15 @@ rules: dev ## write Prometheus' rules and Grafana's dashboards from ops/promethe
 
 sight: dev ## what metrics, alerts and dashboards show while things break: some minutes, and the pictures in docs/img/
 	@$(BIN)/pytest -m sight -rP
+
+chaos: dev ## break one thing after another under load and measure what it costs: some 20 minutes; writes docs/chaos.md
+	@$(BIN)/pytest -m chaos tests/chaos
+
+soak: dev ## mixed load for MINUTES and then REQUESTS short texts: memory, restarts, errors; writes docs/chaos.md
+	@SOAK_MINUTES=$(MINUTES) SOAK_REQUESTS=$(REQUESTS) $(BIN)/pytest -m soak tests/chaos
+
+telemetry-cost: dev ## what the metrics cost a request, part by part, in µs of processor time
+	@$(BIN)/python -m ops.exporter.cost
 
 image: ## a container image of the current checkout; TARGET=server|all-in-one, TORCH=cpu|cuda12|cuda13
 	@env/image.sh $(TARGET) $(TORCH)

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import orjson
+import psutil
 
+from archives.snapshot import hash_file
 from archives.store import write_whole
 from env.jdk import JdkError, find_jdk
 from handlers.canary import HEADER, TOKEN_VARIABLE
@@ -62,13 +64,17 @@ def in_force(settings: Settings) -> Settings:
 
 
 def servable(settings: Settings, wanted: Mapping[str, Served]) -> dict[str, Served]:
-    """The desired models whose archive is there; the others are named in the log and the rest still serves."""
+    """The desired models whose archive is there and is the one that was verified; the others are named in the log and
+    the rest still serves."""
     found = {}
     for name, one in wanted.items():
-        if (settings.served / one.archive).is_file():
-            found[name] = one
+        archive = settings.served / one.archive
+        if not archive.is_file():
+            say(f"{name}: {archive} is missing, not serving it: run `embedkit up {name}`")
+        elif hash_file(archive).sha256 != one.sha256:
+            say(f"{name}: {archive} is not the file that was verified, not serving it: run `embedkit up {name}`")
         else:
-            say(f"{name}: {settings.served / one.archive} is missing, not serving it: run `embedkit up {name}`")
+            found[name] = one
     return found
 
 
@@ -115,8 +121,10 @@ def prepare(settings: Settings, *, console: bool = False) -> list[str]:
     Raises:
         OpsError, JdkError: there is nothing that could be started.
     """
-    # What an earlier supervisord left running holds our ports; those that this one has started are its children.
-    orphans = [one for one in leftovers.programs(settings) if one.pid != os.getpid() and one.ppid() != os.getppid()]
+    # What an earlier supervisord left running holds our ports; those of this one descend from it, the gateway's workers
+    # by way of their master.
+    family = {one.pid for one in psutil.Process(os.getppid()).children(recursive=True)}
+    orphans = [one for one in leftovers.programs(settings) if one.pid not in family]
     ended = leftovers.end([*leftovers.our_processes(settings), *orphans], GRACE_S)
     if ended:
         say(f"ended what an earlier server left: pids {', '.join(map(str, ended))}")

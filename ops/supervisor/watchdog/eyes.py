@@ -85,6 +85,7 @@ class _ManagementEye:
         self._asked_at = 0.0
         self.answers = False
         self.known: list[Loaded] = []
+        self.missing: tuple[str, ...] = ()
 
     def look(self) -> None:
         """Ask, and wait for a moment; what has not come by then comes with a later look."""
@@ -102,7 +103,9 @@ class _ManagementEye:
         management = Management(self._settings, timeout_s)
         try:
             names = list(read_models(desired_file(self._settings))) or management.models()
-            self.known = [one for name in names for one in management.describe(name)]
+            described = {name: management.describe(name) for name in names}
+            self.known = [one for versions in described.values() for one in versions]
+            self.missing = tuple(name for name, versions in described.items() if not versions)
             self.answers = True
         except (OpsError, OSError, ValueError, KeyError, TypeError):
             self.answers = False
@@ -145,7 +148,8 @@ class Eyes:
         with self._lock:
             heard, self._heard = self._heard, []
         models = tuple(self._models(server)) if self._management.answers else ()
-        return Look(states, server, self._management.answers, models, tuple(heard))
+        missing = self._management.missing if self._management.answers else ()
+        return Look(states, server, self._management.answers, models, tuple(heard), missing)
 
     def _models(self, server: Process) -> Iterator[ModelLook]:
         processes = worker_processes(self._settings, server)

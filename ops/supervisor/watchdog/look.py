@@ -63,13 +63,15 @@ class ModelLook:
 @dataclass(frozen=True)
 class Look:
     """Everything at one moment. `programs`: name → supervisord's state; `server`: TorchServe's JVM, None where none is
-    to run; `answers`: the management API does; `probes`: what has come back since the look before."""
+    to run; `answers`: the management API does; `probes`: what has come back since the look before; `missing`: models
+    that are to be served and that TorchServe does not have."""
 
     programs: Mapping[str, str]
     server: Process | None = None
     answers: bool = False
     models: tuple[ModelLook, ...] = ()
     probes: tuple[Probe, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ class Policy:
             self._probes.workers_end(action.target)
         elif action.kind == "revive_model":
             self._seen.pop(("no worker", action.target, action.version), None)
+            self._seen.pop(("missing", action.target), None)
 
     def _row(self, now: float, *sign: Hashable) -> _Seen:
         """Count this sign in this look."""
@@ -109,6 +110,9 @@ class Policy:
         yield from server
         if server or not look.answers:
             return
+        for name in look.missing:
+            if self._row(now, "missing", name).looks >= LOOKS:
+                yield Action("revive_model", name, "it is to be served and TorchServe does not have it")
         acted_on = set()
         for model in look.models:
             for action in self._workers(now, model):

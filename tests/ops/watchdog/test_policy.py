@@ -277,3 +277,12 @@ def test_idle_is_the_default() -> None:
     """The scene's workers are idle, else the tests above would show nothing."""
     assert all(one.activity == IDLE for one in WELL.models[0].workers)
     assert Policy(lambda: 0.0).budgets(0) == {}
+
+
+def test_a_model_that_torchserve_does_not_have_is_given_to_it() -> None:
+    """After three looks in a row, and for the next time three more and what the pace says."""
+    scene = Scene()
+    lost = replace(WELL, models=(), missing=("minilm",))
+    assert kinds(scene.sees(lost, times=3)) == [("revive_model", "minilm", 0)]
+    assert kinds(scene.sees(lost, times=3)) == [("revive_model", "minilm", 0)]
+    assert scene.sees(lost, times=3) == []

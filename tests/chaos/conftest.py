@@ -1,0 +1,127 @@
+"""A deployment to break, and the table of how it took it."""
+
+import datetime
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from env.hardware import detect
+from ops.bench import machine
+from ops.settings import ROOT
+from tests.chaos import site
+from tests.chaos.table import HEADS, Row, cells, markdown, merged, page, read_rows, to_json
+from tests.chaos.trial import Trial, plain_start
+from tests.e2e.stack import Stack
+
+FIGURES = ROOT / "docs" / "chaos.json"
+PAGE = ROOT / "docs" / "chaos.md"
+ROWS = pytest.StashKey[list[Row]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of this run."""
+    fresh = config.stash[ROWS]
+    if not fresh:
+        return
+    terminalreporter.section("chaos")
+    terminalreporter.write_line(markdown(HEADS, map(cells, sorted(fresh, key=lambda one: one.order))))
+
+
+@pytest.fixture(scope="session")
+def ran_on() -> str:
+    """Machine, versions, commit and day, in a line."""
+    seen = machine.look(detect())
+    gpus = f", {', '.join(seen.gpus)}" if seen.gpus else ", no GPU"
+    day = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    return (
+        f"{seen.cores} cores of {seen.cpu}, {seen.memory >> 30} GB{gpus}; {seen.system}; Python {seen.python}, "
+        f"torch {seen.versions['torch']}, torchserve {seen.versions['torchserve']}; commit {seen.commit[:12]}"
+        f"{'+' if seen.commit.endswith('+') else ''}, {day}; load average {seen.load_before:.1f} before the run"
+    )
+
+
+@pytest.fixture(scope="session")
+def record(pytestconfig: pytest.Config, ran_on: str) -> Callable[[Row], None]:
+    """Keeps a row, for the table of this run and, at once, in docs/."""
+
+    def keep(row: Row) -> None:
+        placed = replace(row, ran_on=ran_on)
+        pytestconfig.stash[ROWS].append(placed)
+        rows = merged(read_rows(FIGURES), [placed])
+        FIGURES.write_bytes(to_json(rows))
+        PAGE.write_text(page(rows), encoding="utf-8")
+
+    return keep
+
+
+def ended(stack: Stack) -> list[int]:
+    """Stop a deployment; the pids of what `embedkit down` has left, killed then."""
+    stack.embedkit("down", check=False)
+    left = stack.processes()
+    for process in left:
+        process.kill()
+    return [process.pid for process in left]
+
+
+@pytest.fixture
+def fresh_stack() -> Iterator[Callable[[], Stack]]:
+    """Makes deployments in folders of their own, for faults that need settings of their own; ends them all."""
+    made: list[Stack] = []
+
+    def make() -> Stack:
+        folder = Path(tempfile.mkdtemp(prefix="ek-"))  # short: unix sockets lie below it
+        shutil.copy(ROOT / "archives" / "models.toml", folder / "models.toml")
+        made.append(Stack(folder))
+        return made[-1]
+
+    yield make
+    left = [pid for stack in made for pid in ended(stack)]
+    for stack in made:
+        shutil.rmtree(stack.folder, ignore_errors=True)
+    assert left == []
+
+
+@pytest.fixture(scope="session")
+def shared_stack() -> Iterator[Stack]:
+    """The deployment that most faults strike, serving minilm."""
+    folder = Path(tempfile.mkdtemp(prefix="ek-"))
+    shutil.copy(ROOT / "archives" / "models.toml", folder / "models.toml")
+    stack = Stack(folder)
+    try:
+        stack.embedkit("up")
+        yield stack
+    finally:
+        left = ended(stack)
+        shutil.rmtree(folder, ignore_errors=True)
+    assert left == []
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    """The same, whole again after whatever the test before has done to it."""
+    if not (site.at_full_strength(shared_stack) and site.serves(shared_stack)):
+        shared_stack.embedkit("up")
+    return shared_stack
+
+
+@pytest.fixture
+def trial(stack: Stack, record: Callable[[Row], None]) -> Trial:
+    return Trial(stack, record)
+
+
+@pytest.fixture(scope="session")
+def plain_start_s(shared_stack: Stack, record: Callable[[Row], None]) -> float:
+    """Seconds that a start takes under the same load, with nothing broken: what recoveries are compared with."""
+    trial, took, full = plain_start(shared_stack, record)
+    trial.row(
+        0, "none: `supervisorctl start torchserve`", "the plain start time", met=True, serving_s=took, full_s=full
+    )
+    return took

@@ -1,0 +1,51 @@
+"""Requests of every kind among good ones."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.chaos import site
+from tests.chaos.raw_http import Wire, outcome_of, wires
+from tests.chaos.table import Row
+from tests.chaos.trial import Trial
+from tests.e2e.stack import Stack
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+
+REQUESTS = 10_000
+
+
+def test_ten_thousand_fuzzed_requests(stack: Stack, record: Callable[[Row], None]) -> None:
+    """The workers stay the same processes, and every good request among them gets its own vector."""
+    seen: Counter[str] = Counter()
+    failed: list[Wire] = []
+
+    @settings(
+        max_examples=REQUESTS,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(wire=wires)
+    def send(wire: Wire) -> None:
+        outcome = outcome_of(stack.settings.inference_port, wire)
+        seen[outcome] += 1
+        if outcome.startswith("5") or (outcome == "silent" and wire.whole):
+            failed.append(wire)
+
+    trial = Trial(stack, record, connections=4)
+    with trial:
+        trial.strike(send)
+    after = site.footprint(stack)
+    trial.row(
+        34,
+        f"{REQUESTS:,} fuzzed requests among good ones",
+        "same worker pids, every good one answered right",
+        met=sum(seen.values()) >= REQUESTS and not trial.toll.failed and after.workers == trial.before.workers,
+        note=", ".join(f"{outcome}: {count}" for outcome, count in sorted(seen.items()))
+        + f"; good ones meanwhile: {trial.toll.sent:,}",
+    )
+    assert not failed, f"{len(failed)} were answered with 5xx or not at all, such as {failed[0]}"

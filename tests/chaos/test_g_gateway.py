@@ -1,0 +1,85 @@
+"""Bad clients at the gateway, good ones beside them."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import orjson
+import pytest
+
+from ops.bench.figures import percentile
+from ops.settings import ROOT
+from tests.chaos import site
+from tests.chaos.abuse import KINDS
+from tests.chaos.ledger import Entry
+from tests.chaos.table import Row
+from tests.chaos.trial import Trial
+from tests.e2e.stack import Stack
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+
+SECONDS = 20.0
+TIMES = 2.0
+BODY_S = 30.0  # that one 20 MB body may take to be done with
+
+TOLD = {
+    "slow loris": "slow loris, 500 clients",
+    "idle": "1,000 idle connections",
+    "large bodies": "bodies of 20 MB, one after another",
+    "header flood": "header flood, 50 clients with 2,000 headers",
+}
+
+
+def p99(entries: Sequence[Entry]) -> float:
+    return percentile(sorted(one.done - one.sent for one in entries), 0.99)
+
+
+def abuse(stack: Stack, record: Callable[[Row], None], order: int, kind: str, more: str = "") -> None:
+    """Good clients' p99 stays within twice what it was before, and each of them is answered."""
+    path = "/v1/models/minilm/embeddings"
+    trial = Trial(stack, record, url=stack.settings.gateway_url(path), profiles=("short",))
+    command = [sys.executable, "-m", "tests.chaos.abuse", kind]
+    with trial:
+        quiet_from = time.monotonic()
+        time.sleep(SECONDS)
+        trial.strike(lambda: None)
+        port = str(stack.settings.gateway_port)
+        done = subprocess.run(
+            [*command, port, str(SECONDS), path],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS + BODY_S,
+            check=True,
+        )
+        ended = time.monotonic()
+    rights = trial.load.rights()
+    before = p99([one for one in rights if quiet_from <= one.sent and one.done <= trial.struck])
+    during = p99([one for one in rights if trial.struck <= one.sent <= ended])
+    after = site.footprint(stack)
+    seen = ", ".join(f"{what}: {count}" for what, count in sorted(orjson.loads(done.stdout).items()))
+    trial.row(
+        order,
+        f"{TOLD[kind]}, at the gateway{more}",
+        f"good clients' p99 within {TIMES:.0f}×, none fails",
+        met=during <= TIMES * before and not trial.toll.failed and after.programs == trial.before.programs,
+        note=f"p99 {before * 1000:.0f} → {during * 1000:.0f} ms ({during / before:.2f}×); they saw {seen or 'nothing'}",
+    )
+
+
+@pytest.mark.parametrize(("order", "kind"), list(enumerate(KINDS, 40)))
+def test_good_clients_do_not_notice(stack: Stack, record: Callable[[Row], None], order: int, kind: str) -> None:
+    """As the kit sets the gateway up."""
+    abuse(stack, record, order, kind)
+
+
+def test_a_lower_limit_keeps_large_bodies_out(stack: Stack, record: Callable[[Row], None]) -> None:
+    """With `gateway_body_mb` below their size they do not reach a worker."""
+    stack.environ["EMBEDKIT_GATEWAY_BODY_MB"] = "8"
+    try:
+        stack.embedkit("up")
+        abuse(stack, record, 44, "large bodies", more=", with `gateway_body_mb = 8`")
+    finally:
+        del stack.environ["EMBEDKIT_GATEWAY_BODY_MB"]
+        stack.embedkit("up")
