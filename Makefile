@@ -3,9 +3,11 @@ PYTHON ?= python3.11
 MODEL ?=
 MINUTES ?= 60
 REQUESTS ?= 100000
-BIN := .venv/bin
+TARGET ?= server
+# The environment: conda's, where one of env/environment*.yml is activated, else .venv.
+BIN := $(if $(filter conda,$(EMBEDKIT_DOOR)),$(CONDA_PREFIX),.venv)/bin
 
-.PHONY: bench bench-peers chaos gpu-check-cpu up down status env dev repair test test-slow lint types lock lock-check docs rules sight soak
+.PHONY: audit bench bench-peers chaos docs down dev env fresh gpu-check-cpu image image-test lint lock lock-check repair rules sight soak status telemetry-cost test test-slow types up
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -42,7 +44,7 @@ repair: ## build .venv anew
 test: dev ## the tests, those on the real TorchServe included
 	@$(BIN)/pytest
 
-test-slow: dev ## those that take minutes: a whole Prometheus beside the service, and `embedkit tune` for real
+test-slow: dev ## those that take minutes: a whole Prometheus, `embedkit tune` and `deploy`, conda, nix, a bundle
 	@$(BIN)/pytest -m slow
 
 lint: dev
@@ -50,6 +52,9 @@ lint: dev
 
 types: dev
 	@$(BIN)/mypy
+
+audit: dev ## what is published against the locks, beside what env/advisories.toml accepts
+	@$(BIN)/python -m env.audit
 
 docs: dev ## write the reference pages under docs/
 	@$(BIN)/python -m ops.reference
@@ -67,8 +72,17 @@ chaos: dev ## break one thing after another under load and measure what it costs
 soak: dev ## mixed load for MINUTES and then REQUESTS short texts: memory, restarts, errors; writes docs/chaos.md
 	@SOAK_MINUTES=$(MINUTES) SOAK_REQUESTS=$(REQUESTS) $(BIN)/pytest -m soak tests/chaos
 
-lock: dev ## make uv.lock and env/locks/ from pyproject.toml and env/pins.toml
-	@$(BIN)/python -m env.lock
+image: ## a container image of the current checkout; TARGET=server|all-in-one, TORCH=cpu|cuda12|cuda13
+	@env/image.sh $(TARGET) $(TORCH)
 
-lock-check: dev
-	@$(BIN)/python -m env.lock --check
+image-test: dev ## both images built and run without an engine (root; Debian's buildah and mmdebstrap)
+	@$(BIN)/pytest -m container -rP
+
+fresh: dev ## README's two commands on a fresh Debian (root; Debian's mmdebstrap)
+	@$(BIN)/pytest -m fresh -rP
+
+lock: dev ## carry the pins of pyproject.toml and env/pins.toml everywhere: locks, conda files, tables
+	@$(BIN)/embedkit env update
+
+lock-check: dev ## fail, by file and line, where something does not say what the pins say
+	@$(BIN)/embedkit env check

@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# Debian packages whose programs the tests run: Prometheus, Alertmanager, a terminal for `embedkit top`, HAProxy, a false
-# clock. Installs them if it may, and else says what to install. Nothing that comes with them is left running.
+# Debian packages whose programs the tests run: Prometheus, Alertmanager, HAProxy, a terminal for `embedkit top`, what
+# judges the systemd unit and its firewall, a false clock. Installs them if it may, and else says what to install. Nothing that comes
+# with them is left running.
 set -euo pipefail
 
 # program=package
-NEEDED=(promtool=prometheus amtool=prometheus-alertmanager tmux=tmux haproxy=haproxy faketime=faketime gcc=gcc)
+NEEDED=(
+    promtool=prometheus amtool=prometheus-alertmanager haproxy=haproxy tmux=tmux openssl=openssl curl=curl
+    systemd-analyze=systemd nft=nftables ip=iproute2 nix=nix-bin shellcheck=shellcheck readelf=binutils
+    faketime=faketime gcc=gcc
+)
 
 missing=()
 for each in "${NEEDED[@]}"; do

@@ -74,8 +74,12 @@ def layout(spec: Placeable, hardware: Hardware) -> Layout:
 def need(spec: Placeable, placed: Layout, weights: int) -> Need:
     """What the model takes. `weights` counts parameters (not bytes)."""
     loaded = weights * BYTES_PER_WEIGHT[spec.dtype]
-    overhead = CUDA_CONTEXT + CUDA_ACTIVATIONS if placed.on_gpu else CPU_WORKER
-    return Need(spec.name, placed.workers, loaded + overhead, placed.on_gpu)
+    return Need(spec.name, placed.workers, loaded + overhead(on_gpu=placed.on_gpu), placed.on_gpu)
+
+
+def overhead(*, on_gpu: bool) -> int:
+    """Bytes that a worker takes beside its weights."""
+    return CUDA_CONTEXT + CUDA_ACTIVATIONS if on_gpu else CPU_WORKER
 
 
 def misfits(needs: Iterable[Need], hardware: Hardware) -> list[str]:

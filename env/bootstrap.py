@@ -1,10 +1,10 @@
-"""Build the environment in .venv from a hashed lock. Standard library only.
+"""Build the environment in .venv from a hashed lock, or finish the one that conda made. Standard library only.
 
     python3.11 -m env.bootstrap          the runtime environment
     python3.11 -m env.bootstrap --dev    with the development tools too
     python3.11 -m env.bootstrap --repair from nothing, whatever is there
 
-Takes exactly what the lock says (`pip install --no-deps --require-hashes`), from wherever pip's own settings point.
+Takes exactly what the lock says, from wherever pip's own settings point; INSTALLER=uv in the environment lets uv do it.
 A second run finds the stamp of the first and returns at once; a run that was interrupted is repeated.
 """
 
@@ -15,7 +15,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import venv
 from collections.abc import Iterator
@@ -23,22 +22,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from env.chooser import Choice, ChoiceError, chosen, load_pins, lock_path
-from env.requirements import packages_of, subset
+from env.conda import prefix_problem
+from env.door import in_conda
+from env.installer import SAYS, SetupError, installer, say, take_lock
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-BUILD_BACKEND = {"setuptools", "wheel"}
-SOURCE_ONLY = "sentence-transformers"  # 2.2.2 was published without a wheel
-PIP_SAYS = "pip's last lines above say why"
+IN_CONDA = in_conda(os.environ, Path(sys.prefix))
+VENV = Path(sys.prefix) if IN_CONDA else ROOT / ".venv"
 FREE_BYTES = {"cpu": 3 << 30, "cuda12": 12 << 30, "cuda13": 12 << 30}
-
-
-class SetupError(RuntimeError):
-    """The environment cannot be built; the message says what to do."""
-
-
-def say(text: str) -> None:
-    print(f"embedkit set-up: {text}", flush=True)
 
 
 class Stamps:
@@ -49,7 +40,8 @@ class Stamps:
     """
 
     def __init__(self, choice: Choice) -> None:
-        place = f"{sys.version_info[:2]}{ROOT}".encode()
+        # Of one interpreter too: a door's own Python may go while another door's stays.
+        place = f"{sys.version_info[:2]}{sys.base_prefix}{ROOT}".encode()
         self.wanted = {
             "lock": self._digest(place + choice.lock.read_bytes(), choice),
             "dev": self._digest(place + choice.lock.read_bytes() + lock_path("dev").read_bytes(), choice),
@@ -84,7 +76,7 @@ class Stamps:
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Hold a lock file, so that two set-ups of one checkout follow each other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # var/, which is for this user alone
     with path.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,63 +84,6 @@ def only_one(path: Path) -> Iterator[None]:
             say(f"another set-up of this checkout is running (it holds {path}); waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-class Pip:
-    """pip of the environment, taking hashed locks only."""
-
-    def __init__(self, python: Path) -> None:
-        self.python = python
-
-    def run(self, *args: str) -> bool:
-        # A user's PYTHONPATH, PIP_TARGET or PIP_USER would put packages elsewhere; mirrors and proxies stay.
-        elsewhere = (
-            "PYTHONPATH",
-            "PYTHONHOME",
-            "PIP_TARGET",
-            "PIP_USER",
-            "PIP_PREFIX",
-            "PIP_REQUIRE_VIRTUALENV",
-        )
-        clean = {key: value for key, value in os.environ.items() if key not in elsewhere}
-        command = [
-            str(self.python),
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "install",
-            "--no-input",
-            *args,
-        ]
-        return subprocess.run(command, env=clean, check=False).returncode == 0
-
-    def locked(self, entries: str, *args: str) -> bool:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="embedkit-lock-") as handle:
-            handle.write(entries)
-            handle.flush()
-            return self.run("--no-deps", "--require-hashes", "-r", handle.name, *args)
-
-
-def install_torch(pip: Pip, entry: str, choice: Choice) -> None:
-    """torch by itself, because its CPU build may have to come from PyTorch's own index.
-
-    Raises:
-        SetupError: neither pip's settings nor that index offer the pinned build.
-    """
-    say("torch, from where pip's own settings say")
-    if pip.locked(entry, "--only-binary", ":all:"):
-        return
-    if choice.flavour != "cpu":
-        raise SetupError(f"torch could not be installed: {PIP_SAYS}")
-    pin = load_pins()["torch"]["cpu"]
-    say(f"not offered there; asking PyTorch's CPU index, {pin['index']}, for this one package")
-    once = ("--only-binary", ":all:", "--index-url", pin["index"], "--retries", "1", "--timeout", "20")
-    if not pip.locked(entry, *once):
-        raise SetupError(
-            f"torch {pin['version']} (sha256 {pin['sha256'][:12]}…) could be had neither through pip's own settings "
-            f"nor from {pin['index']}. Put that wheel in a folder and name it: PIP_FIND_LINKS=/that/folder make up; "
-            "or take the CUDA build, which also runs without a GPU but is several GB: TORCH=cuda13 make up"
-        )
 
 
 def check_machine(choice: Choice) -> None:
@@ -205,23 +140,6 @@ def create_venv(choice: Choice, stamps: Stamps, *, repair: bool) -> None:
     stamps.start()
 
 
-def install_lock(pip: Pip, choice: Choice) -> None:
-    """Bring .venv to the lock.
-
-    Raises:
-        SetupError: a package cannot be had.
-    """
-    lock = choice.lock.read_text(encoding="utf-8")
-    say(f"{len(packages_of(lock))} packages from {choice.lock.relative_to(ROOT)}")
-    if not pip.locked(subset(lock, BUILD_BACKEND), "--only-binary", ":all:"):
-        raise SetupError(f"the build backend could not be installed: {PIP_SAYS}")
-    install_torch(pip, subset(lock, {"torch"}), choice)
-    rest = subset(lock, set(packages_of(lock)) - BUILD_BACKEND - {"torch"})
-    source = ("--only-binary", ":all:", "--no-binary", SOURCE_ONLY, "--no-build-isolation")
-    if not pip.locked(rest, *source):
-        raise SetupError(f"pip stopped before the lock was installed: {PIP_SAYS}, then run this again")
-
-
 def build(choice: Choice, *, dev: bool, repair: bool) -> None:
     """Do what is left to do for this choice.
 
@@ -236,22 +154,28 @@ def build(choice: Choice, *, dev: bool, repair: bool) -> None:
     started = time.monotonic()
     say(f"the {choice.flavour} environment, because {choice.reason}")
     check_machine(choice)
-    pip = Pip(VENV / "bin" / "python")
-    if "lock" in missing:
+    pip = installer(VENV / "bin" / "python", os.environ.get("INSTALLER"))
+    if "lock" in missing and IN_CONDA:
+        problem = prefix_problem(VENV, choice, repair=repair)
+        if problem:
+            raise SetupError(problem)
+        stamps.start()
+        stamps.done("lock")
+    elif "lock" in missing:
         create_venv(choice, stamps, repair=repair)
-        install_lock(pip, choice)
+        take_lock(pip, choice)
         stamps.done("lock")
     if not stamps.current("project"):
         if not pip.run("--no-deps", "--no-build-isolation", "--quiet", "--editable", str(ROOT)):
-            raise SetupError(f"the project itself could not be installed: {PIP_SAYS}")
+            raise SetupError(f"the project itself could not be installed: {SAYS}")
         # supervisorctl finds its configuration from now on, and before `make up` says what to do.
         if subprocess.run([pip.python, "-m", "ops.supervisor.config"], cwd=ROOT, check=False).returncode:
             raise SetupError("supervisorctl's configuration could not be written: the lines above say why")
         stamps.done("project")
     if dev and not stamps.current("dev"):
         say("development tools from env/locks/dev.txt")
-        if not pip.locked(lock_path("dev").read_text(encoding="utf-8"), "--only-binary", ":all:"):
-            raise SetupError(f"the development tools could not be installed: {PIP_SAYS}")
+        if not pip.locked(lock_path("dev").read_text(encoding="utf-8"), *pip.wheels_only):
+            raise SetupError(f"the development tools could not be installed: {SAYS}")
         stamps.done("dev")
     say(f"ready in {time.monotonic() - started:.0f} s: {VENV}")
 

@@ -20,6 +20,7 @@ from typing import Literal
 from packaging.utils import canonicalize_name
 
 from env.chooser import Choice, load_pins
+from env.door import Door
 from env.hardware import Hardware
 from env.jdk import JdkError, find_jdk
 from env.requirements import packages_of
@@ -53,6 +54,12 @@ def python_version(version: tuple[int, int]) -> Finding:
             f"make repair PYTHON=python{wanted}",
         )
     return Finding("python", "ok", f"Python {found} at {sys.prefix}")
+
+
+def entered_by(door: Door, choice: Choice) -> Finding:
+    """The door, and the lock that came through it."""
+    detail = f"{door.name}: {door.detail}, lock {choice.flavour} ({choice.reason})"
+    return Finding("door", "note" if door.name == "none" else "ok", detail)
 
 
 def locked_packages(choice: Choice) -> dict[str, str]:
@@ -253,6 +260,31 @@ def open_files(hard: int | None = None) -> Finding:
         detail = f"{hard} open files allowed, {MIN_OPEN_FILES} needed"
         return Finding("limits", "fail", detail, f"ulimit -Hn {MIN_OPEN_FILES}")
     return Finding("limits", "ok", "open files: " + ("unlimited" if hard == resource.RLIM_INFINITY else str(hard)))
+
+
+def user(uid: int) -> Finding:
+    if uid == 0:
+        detail = "this is root: nothing here needs it, and whoever gets into a worker would be root too"
+        return Finding("user", "note", detail, "embedkit systemd --user embedkit")
+    return Finding("user", "ok", f"uid {uid}")
+
+
+def secrets(files: Iterable[Path]) -> Finding:
+    """Whether files that hold a token or key, where they exist, are for their user alone."""
+    there = [file for file in files if file.is_file()]
+    for file in there:
+        if mode := file.stat().st_mode & 0o077:
+            who = "others" if mode & 0o007 else "the group"
+            return Finding("secrets", "note", f"{file} holds a secret and {who} may use it", f"chmod 600 {file}")
+    return Finding("secrets", "ok", f"for this user alone: {', '.join(map(str, there)) or 'there are none'}")
+
+
+def confinement(landlock: int) -> Finding:
+    """Whether the kernel can keep the management API from running foreign code (docs/security.md)."""
+    if not landlock:
+        detail = "this kernel has no Landlock: whoever reaches the management port can run code as this user"
+        return Finding("confinement", "note", detail, "embedkit systemd")
+    return Finding("confinement", "ok", f"Landlock {landlock}: the management port registers no foreign folders")
 
 
 def trained_with(model: str, trained: Mapping[str, str], installed: Mapping[str, str]) -> Finding:

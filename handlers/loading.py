@@ -21,6 +21,10 @@ from .packing import WEIGHTED_SUMS
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
 _ALLOWED_MODULES = "sentence_transformers.models."
 _ALLOWED_ACTIVATIONS = "torch.nn.modules."
+# Where sentence-transformers 2.2.2 looks for the transformer's settings, in its order, and what may stand there. It
+# takes more: model_args and tokenizer_args can say trust_remote_code, which runs the folder's own Python.
+_TRANSFORMER_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+_ALLOWED_SETTINGS = frozenset({"max_seq_length", "do_lower_case"})
 # Their forward pass is embeddings, then encoder. Called as they are, they compute a pooler that nobody reads, ask the
 # device whether anything is padded (on a GPU that waits for all that was launched), and make the mask as large as
 # the scores of all tokens by all tokens.
@@ -173,8 +177,21 @@ def check_folder(folder: Path) -> list[Module]:
             activation = str(_read_json(path / "config.json").get("activation_function"))
             if not activation.startswith(_ALLOWED_ACTIVATIONS):
                 raise LoadError(f"{path / 'config.json'}: activation_function {activation!r} is not one of torch.nn's")
+        if kind.endswith(".Transformer"):
+            file = settings_file(path)
+            settings = _read_json(file)
+            if not isinstance(settings, dict) or (odd := sorted(settings.keys() - _ALLOWED_SETTINGS)):
+                said = f"{odd[0]!r} is" if isinstance(settings, dict) else "it is"
+                raise LoadError(f"{file}: {said} not one of {', '.join(sorted(_ALLOWED_SETTINGS))}: remove it")
         checked.append(Module(kind, path))
     return checked
+
+
+def settings_file(folder: Path) -> Path:
+    """Where sentence-transformers 2.2.2 reads a transformer's settings: the first of its names that is there."""
+    found = (folder / f"sentence_{kind}_config.json" for kind in _TRANSFORMER_SETTINGS)
+    # Without any it opens the last: the error names the one that is saved today.
+    return next((path for path in found if path.exists()), folder / f"sentence_{_TRANSFORMER_SETTINGS[0]}_config.json")
 
 
 def _read_json(path: Path) -> Any:
@@ -214,8 +231,10 @@ def quietly(folder: Path) -> Iterator[None]:
     with warnings.catch_warnings(), _offline():
         # Deprecations inside the pinned libraries: known, and nothing an operator can act on.
         warnings.simplefilter("ignore")
+        from transformers import dynamic_module_utils
         from transformers.utils import logging as transformers_logging
 
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # a folder with code of its own is refused, and nobody is asked
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         logging.getLogger("sentence_transformers").setLevel(logging.WARNING)

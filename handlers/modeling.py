@@ -21,7 +21,7 @@ class TorchEmbedder:
     def __init__(self, model: LoadedModel, *, device: str, shapes: Shapes) -> None:
         self.dimensions = model.dimensions
         self._model = model
-        self._packs = shapes.shared_row > 0
+        self._packs = bool(shapes.shared_rows)
         self._pipeline = (PackedPipeline if self._packs else Pipeline)(model).eval()
         self._device = torch.device(device)
         self._shapes = shapes

@@ -9,10 +9,7 @@ from typing import Any
 
 import orjson
 
-from .loading import LoadedModel, LoadError, check_folder, described, quietly
-
-# Where sentence-transformers 2.2.2 looks for the transformer's settings, in its order.
-_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+from .loading import LoadedModel, LoadError, check_folder, described, quietly, settings_file
 
 
 def load_outline(folder: Path) -> LoadedModel:
@@ -42,6 +39,4 @@ def _transformer(folder: Path) -> Any:
                 build = T5EncoderModel if isinstance(config, T5Config) else AutoModel.from_config
                 self.auto_model = build(config)
 
-    found = (folder / f"sentence_{kind}_config.json" for kind in _SETTINGS)
-    settings = next((path for path in found if path.exists()), folder / f"sentence_{_SETTINGS[0]}_config.json")
-    return Outline(str(folder), **orjson.loads(settings.read_bytes()))
+    return Outline(str(folder), **orjson.loads(settings_file(folder).read_bytes()))

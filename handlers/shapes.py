@@ -8,15 +8,16 @@ from dataclasses import dataclass
 # Lengths are told apart in this many steps an octave: planning takes the square of the number of steps.
 _STEPS_AN_OCTAVE = 8
 
-# A pass of this many tokens is as good as any larger one on a CPU, and its activations stay in the cache.
-_CPU_BUDGET = 1024
-_CPU_PASS = {"openvino": 20, "torch": 40}
+# A pass of this many tokens is as good as any larger one on a CPU.
+_CPU_BUDGET = {"openvino": 1536, "torch": 1024}
+# Beside its tokens a pass costs the change of shape and the weights, which the pass before drove out of the cache.
+_CPU_PASS = {"openvino": 96, "torch": 40}
 _GPU_PASS = 512
 # Matrix units (AMX) take 16 tokens at a time: other widths cost up to a third more a token.
 _CPU_STEP = 16
-_SHARED_ROW = 96
+_SHARED_ROWS = (64, 96)
 # OpenVINO keeps what it prepared for a shape (some 0.5 MB) and takes 10 ms for a new one, so there are few.
-_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)
+_ROWS = (*range(1, 13), 14, 16, 20, 24, 32, 48, 64)
 _FIXED_ROWS = (8,)
 
 
@@ -29,8 +30,8 @@ class Shapes:
     `step` is the finest step of lengths; with `exact` it only guides the plan, and a pass is as wide as its longest
     text, otherwise widths are rounded up to steps. `rows` are the numbers of texts a pass may have (ascending, the
     rest filled with dummies), any number where it is empty. `uniform`: only texts of the same rounded length share a
-    pass, so that a text's width depends on nothing but the text. `shared_row` are the tokens up to which texts share
-    a row; 0 where each has its own.
+    pass, so that a text's width depends on nothing but the text. `shared_rows` (ascending) are the tokens of rows
+    that texts share; none where each has its own.
     """
 
     budget: int
@@ -40,7 +41,13 @@ class Shapes:
     exact: bool
     rows: tuple[int, ...] = ()
     uniform: bool = False
-    shared_row: int = 0
+    shared_rows: tuple[int, ...] = ()
+
+    def shared_row(self, longest: int) -> int:
+        """The tokens up to which the texts of a batch with this longest one share a row: shorter where all fit, since
+        attention looks at the whole row.
+        """
+        return next((tokens for tokens in self.shared_rows if tokens >= longest), self.shared_rows[-1])
 
     def rounded(self, length: int) -> int:
         """The least width on the grid that holds a text of this length."""
@@ -95,7 +102,7 @@ def shapes_for(
     openvino = backend == "openvino"
     if batch_invariant:
         return Shapes(
-            budget=token_budget if on_gpu else min(token_budget, _CPU_BUDGET),
+            budget=token_budget if on_gpu else min(token_budget, _CPU_BUDGET[backend]),
             pass_cost=_GPU_PASS if on_gpu else _CPU_PASS[backend],
             longest=longest,
             step=8,
@@ -105,7 +112,7 @@ def shapes_for(
         )
     if on_gpu:
         return Shapes(budget=token_budget, pass_cost=_GPU_PASS, longest=longest, step=2, exact=True)
-    budget = min(token_budget, _CPU_BUDGET)
+    budget = min(token_budget, _CPU_BUDGET[backend])
     return Shapes(
         budget=budget,
         pass_cost=_CPU_PASS[backend],
@@ -113,5 +120,5 @@ def shapes_for(
         step=_CPU_STEP,
         exact=False,
         rows=_ROWS if openvino else (),
-        shared_row=min(_SHARED_ROW, longest, budget) if packs else 0,
+        shared_rows=tuple(min(tokens, longest, budget) for tokens in _SHARED_ROWS) if packs else (),
     )

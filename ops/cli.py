@@ -11,12 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from archives.errors import ArchivesError
+from env.errors import PinError
 from env.jdk import JdkError
 from ops.bench.command import bench
+from ops.bundle.command import bundle
+from ops.bundle.install import BundleError
 from ops.console import Reporter, err, out, print_json, table
+from ops.environment import environment
 from ops.errors import OpsError
 from ops.gateway.command import key
+from ops.private import refuse_writers
 from ops.settings import Settings, load_settings
+from ops.systemd.command import systemd
 from ops.tune.command import tune
 
 app = typer.Typer(
@@ -29,6 +35,10 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+DrainTimeout = Annotated[
+    float | None,
+    typer.Option(min=0, help="seconds for what is in flight; without it the model's response timeout and 30 s"),
+]
 Model = Annotated[str, typer.Argument(help="a model of archives/models.toml")]
 
 
@@ -37,7 +47,7 @@ def told() -> Iterator[None]:
     """Turn what a user can cause into a message and exit status 1."""
     try:
         yield
-    except (OpsError, ArchivesError, JdkError) as error:
+    except (OpsError, ArchivesError, JdkError, PinError, BundleError) as error:
         err.print(f"[red]embedkit:[/red] {_plain(str(error))}")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
@@ -81,6 +91,35 @@ def up(
             out.print(f"  {_plain(command)}")
 
 
+@app.command()
+def run(
+    model: Annotated[list[str] | None, typer.Argument(help="serve exactly these; none: those served last")] = None,
+    server: Annotated[bool, typer.Option("--server", help="TorchServe alone, without supervisord")] = False,
+) -> None:
+    """Fetch, pack, verify, then become the service in the foreground: for a container or another supervisor."""
+    from ops.foreground import run_service
+
+    with told():
+        run_service(load_settings(), model or [], Reporter(), server=server)
+
+
+@app.command()
+def health(json: Json = False) -> None:
+    """Send a real request to each served model, with or without supervisord; exit 0 only on right vectors."""
+    from ops.health import ask_all
+
+    with told():
+        probes = ask_all(running_settings())
+        if json:
+            print_json({"ok": all(one.ok for one in probes), "models": probes})
+        else:
+            for one in probes:
+                found = f"right, {one.latency_s * 1000:.0f} ms" if one.ok else one.error
+                out.print(_plain(f"{one.model}: {found}"))
+        if not all(one.ok for one in probes):
+            raise typer.Exit(1)
+
+
 def _next_commands(settings: Settings, model: str) -> list[str]:
     from ops.supervisor.config import config_file, owns_environment
 
@@ -115,27 +154,64 @@ def _print_up(settings: Settings, probes: Any) -> None:
 
 
 @app.command()
+def deploy(model: Model, drain_timeout: DrainTimeout = None, json: Json = False) -> None:
+    """Serve a model as models.toml has it now, in place of what is served, without a failed request."""
+    from ops.deploy.command import deploy_model
+
+    with told():
+        _print_deployed(deploy_model(running_settings(), model, Reporter(), drain_s=drain_timeout), json=json)
+
+
+@app.command()
+def rollback(model: Model, drain_timeout: DrainTimeout = None, json: Json = False) -> None:
+    """Serve the archive that a model was served from before, without a failed request."""
+    from ops.deploy.command import rollback_model
+
+    with told():
+        _print_deployed(rollback_model(running_settings(), model, Reporter(), drain_s=drain_timeout), json=json)
+
+
+def _print_deployed(done: Any, *, json: bool) -> None:
+    if json:
+        print_json(done)
+        return
+    for version in done.dropped:
+        err.print(f"embedkit: {done.model}: version {version} may have had requests in flight, which got an error")
+    if done.changed:
+        out.print(f"{done.model}: {done.archive} in place of {done.was}, in {done.seconds:.1f} s")
+    else:
+        out.print(f"{done.model}: {done.archive} serves, nothing to change")
+
+
+@app.command()
 def down(
     model: Annotated[list[str] | None, typer.Argument(help="only take these out of service")] = None,
+    drain: Annotated[bool, typer.Option("--drain", help="refuse new requests and let accepted ones finish")] = False,
+    drain_timeout: DrainTimeout = None,
     json: Json = False,
 ) -> None:
     """Stop the service and leave no process, port or temp folder behind; or take single models out of it."""
-    from ops.down import bring_down, take_out
+    from ops.down import Drain, bring_down, take_out
 
     with told():
-        settings = running_settings()
+        settings, reporter = running_settings(), Reporter()
+        drained = Drain(drain_timeout) if drain else None
+        shown: dict[str, Any]
         if model:
-            left = take_out(settings, model, Reporter())
-            if json:
-                print_json({"serving": left})
-            else:
-                out.print(f"still serving: {', '.join(left) or 'nothing'}")
-            return
-        ran = bring_down(settings, Reporter().say)
-        if json:
-            print_json({"stopped": ran})
+            left, dropped = take_out(settings, model, reporter, drained)
+            shown, text = {"serving": left}, f"still serving: {', '.join(left) or 'nothing'}"
         else:
-            out.print("stopped" if ran else "nothing was running")
+            done = bring_down(settings, reporter.say, drained)
+            dropped = list(done.dropped)
+            shown, text = {"stopped": done.ran}, "stopped" if done.ran else "nothing was running"
+        if json:
+            print_json({**shown, "dropped": dropped})
+        else:
+            out.print(text)
+        for one in dropped:
+            err.print(f"[red]embedkit:[/red] in flight when it was stopped: {one}")
+        if dropped:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -365,9 +441,13 @@ def top(
 
 app.command()(bench)
 app.command()(tune)
+app.command()(systemd)
 app.add_typer(key, name="key")
+app.add_typer(environment, name="env")
+app.add_typer(bundle)
 
 
 def main() -> None:
     """Entry point of the `embedkit` script."""
+    refuse_writers()
     app()

@@ -25,9 +25,14 @@ def desired_file(settings: Settings) -> Path:
     return settings.state / "desired.json"
 
 
-def applied_file(settings: Settings) -> Path:
-    """The desired state that the running TorchServe was last given: what differs from desired is to be loaded."""
-    return settings.state / "applied.json"
+def previous_file(settings: Settings) -> Path:
+    """What each model was served from before: where `embedkit rollback` goes back to."""
+    return settings.state / "previous.json"
+
+
+def rolled_back_file(settings: Settings) -> Path:
+    """What each model was rolled back from: `embedkit up` does not bring it back by itself."""
+    return settings.state / "rolled-back.json"
 
 
 def read_models(path: Path) -> dict[str, Served]:
@@ -54,3 +59,30 @@ def read_models(path: Path) -> dict[str, Served]:
 def write_models(path: Path, models: dict[str, Served]) -> None:
     entries = [asdict(models[name]) for name in sorted(models)]
     write_whole(path, orjson.dumps({"models": entries}, option=orjson.OPT_INDENT_2))
+
+
+def commit(settings: Settings, target: Served, *, rolling_back: bool = False) -> None:
+    """Make this what is to be served of its model, and remember what was; nothing where it is so already.
+
+    The desired state goes last: an end in between leaves the old choice, with less to go back to.
+    """
+    desired = read_models(desired_file(settings))
+    current = desired.get(target.model)
+    if current == target:
+        return
+    if current is not None:
+        _put(previous_file(settings), current.model, current)
+        _put(rolled_back_file(settings), current.model, current if rolling_back else None)
+    write_models(desired_file(settings), {**desired, target.model: target})
+
+
+def forget(settings: Settings, model: str) -> None:
+    """The model is taken out of service: nothing of it is to be gone back to."""
+    for path in (previous_file(settings), rolled_back_file(settings)):
+        _put(path, model, None)
+
+
+def _put(path: Path, model: str, one: Served | None) -> None:
+    models = read_models(path)
+    models.pop(model, None)
+    write_models(path, models if one is None else {**models, model: one})

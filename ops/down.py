@@ -1,9 +1,11 @@
 """`embedkit down`: stop everything that `up` started and leave nothing running, or take single models out."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from archives.progress import Progress
-from ops.desired import applied_file, desired_file, read_models, write_models
+from ops.deploy.close import close
+from ops.desired import desired_file, forget, read_models, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive
 from ops.gateway.live import follow_models
@@ -12,19 +14,41 @@ from ops.settings import Settings
 from ops.supervisor.config import pid_file, socket_file
 from ops.supervisor.control import Supervisor
 from ops.torchserve import leftovers, pidfile
-from ops.torchserve.management import Management
+from ops.torchserve.management import Management, ManagementError
 
 
-def bring_down(settings: Settings, progress: Callable[[str], None]) -> bool:
-    """Stop the service; returns whether anything ran.
+@dataclass(frozen=True)
+class Drain:
+    """Let accepted requests finish first, for at most so many seconds (None: see deploy.drain)."""
+
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Down:
+    """Whether anything ran, and what was still in flight when it was stopped; without a drain nobody looks."""
+
+    ran: bool
+    dropped: tuple[str, ...] = ()
+
+
+def bring_down(settings: Settings, progress: Callable[[str], None], drain: Drain | None = None) -> Down:
+    """Stop the service.
 
     Raises:
         OpsError: supervisord does not end.
     """
+    dropped: list[str] = []
     with exclusive(settings.run / "up.lock", progress):
         ours = {process.pid for process in leftovers.our_processes(settings)}
         supervisor = Supervisor(settings)
         ran = supervisor.running()
+        if ran and drain and supervisor.program("torchserve").alive:
+            models = read_models(desired_file(settings))
+            try:
+                dropped = close(settings, models, limit_s=drain.limit_s, say=progress)
+            except ManagementError as error:
+                progress(f"nothing can be drained: {error}")
         if ran:
             progress("stopping supervisord and its programs")
             supervisor.shut_down(settings.stop_timeout_s + 15)
@@ -37,32 +61,37 @@ def bring_down(settings: Settings, progress: Callable[[str], None]) -> bool:
             leftovers.clear_folder(folder)
         for file in (socket_file(settings), pid_file(settings), gateway_socket(settings)):
             file.unlink(missing_ok=True)
-    return ran or bool(orphans)
+    return Down(ran or bool(orphans), tuple(dropped))
 
 
-def take_out(settings: Settings, names: Iterable[str], progress: Progress) -> list[str]:
-    """Remove models from the desired state and, where it runs, from the server; returns the models left.
+def take_out(
+    settings: Settings, names: Iterable[str], progress: Progress, drain: Drain | None = None
+) -> tuple[list[str], list[str]]:
+    """Remove models from the desired state and, where it runs, from the server; returns the models left, and what was
+    still in flight.
 
     Raises:
         OpsError: a name is not served, or TorchServe refuses.
     """
     with exclusive(settings.run / "up.lock", progress.say):
         desired = read_models(desired_file(settings))
-        applied = read_models(applied_file(settings))
         going = list(names)
         unknown = [name for name in going if name not in desired]
         if unknown:
             raise OpsError(f"{unknown[0]} is not served; served: {', '.join(desired) or 'nothing'}")
+        running = Supervisor(settings).running()
+        # Until the accepted requests are answered nothing is promised: the next `up` opens what was only closed.
+        dropped = close(settings, going, limit_s=drain.limit_s, say=progress.say) if running and drain else []
         for name in going:
             del desired[name]
         write_models(desired_file(settings), desired)
-        follow_models(settings, desired)  # first, so that nobody is sent to what is gone
-        if Supervisor(settings).running():
+        for name in going:
+            forget(settings, name)
+        if running:
             management = Management(settings, timeout_s=60)
             for name in going:
-                for loaded in management.describe(name):
+                for loaded in reversed(management.describe(name)):  # the default goes last, as TorchServe insists
                     progress.say(f"{name}: removing version {loaded.version} from the server")
                     management.unregister(name, loaded.version)
-                applied.pop(name, None)
-            write_models(applied_file(settings), applied)
-    return list(desired)
+            follow_models(settings, desired)
+    return list(desired), dropped

@@ -1,32 +1,54 @@
-"""One command at a time: a lock between processes that ends with its holder."""
+"""One command at a time: a lock between processes that ends with its holder, whose name is in the file meanwhile."""
 
 import contextlib
 import fcntl
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
+
+
+def _taken(handle: IO[str], how: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock file until the block ends; says so when it has to wait for another holder."""
+    """Hold a lock file until the block ends; says whom it waits for when another holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another embedkit command is at work here; waiting for it")
+    with path.open("a+") as handle:
+        if not _taken(handle):
+            say(f"{holder(path) or 'the watchdog'} is at work here; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        handle.truncate(0)
+        handle.write(f"{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])} (pid {os.getpid()})")
+        handle.flush()
+        try:
+            yield
+        finally:
+            handle.truncate(0)
 
 
 @contextlib.contextmanager
 def at_once(path: Path) -> Iterator[bool]:
     """Hold the lock until the block ends if nobody else does; says whether it is held."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with path.open("a+") as handle:
+        alone = _taken(handle)
+        if alone:
+            handle.truncate(0)  # the name of one that was killed
+        yield alone
+
+
+def holder(path: Path) -> str:
+    """The command that holds the lock, and its pid; empty where nobody does."""
+    try:
+        with path.open() as handle:
+            return "" if _taken(handle, fcntl.LOCK_SH) else handle.read()
+    except FileNotFoundError:
+        return ""

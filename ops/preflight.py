@@ -3,16 +3,19 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from env import checks
 from env.checks import Finding
 from env.chooser import Choice, ChoiceError, installed
+from env.door import door
 from env.hardware import Hardware, detect
 from ops.errors import OpsError
 from ops.gateway.check import examine_gateway
 from ops.observers import find_binary
-from ops.settings import Settings
+from ops.settings import ROOT, Settings
 from ops.supervisor.control import Supervisor
+from ops.torchserve import confine
 from ops.torchserve.launcher import in_force
 from ops.torchserve.leftovers import our_processes, programs
 
@@ -57,6 +60,13 @@ def _installed() -> Choice | Finding:
         return Finding("lock", "fail", str(error), "unset TORCH")
 
 
+def _secrets(settings: Settings) -> list[Path]:
+    """The files that may hold a token or key: the hub's, where huggingface_hub keeps it, and the settings' own."""
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    hub = Path(os.environ.get("HF_TOKEN_PATH", home / "token"))
+    return [hub, *([ROOT / "embedkit.toml"] if settings.alert_webhook else [])]
+
+
 def examine(
     settings: Settings,
     *,
@@ -74,11 +84,13 @@ def examine(
     hardware = detect()
     versions_here = checks.installed_versions()
     running = kit_runs(settings)
+    yield checks.user(os.getuid())
     yield checks.python_version((sys.version_info.major, sys.version_info.minor))
     choice = _installed()
     if isinstance(choice, Finding):
         yield choice
     else:
+        yield checks.entered_by(door(os.environ, Path(sys.prefix), ROOT), choice)
         yield checks.lock_matches(choice, versions_here)
         yield checks.unchanged_since_install(checks.locked_packages(choice))
     yield checks.jdk(os.environ)
@@ -88,6 +100,8 @@ def examine(
     yield checks.disk((settings.var, settings.store))
     yield checks.memory(hardware.memory_bytes)
     yield checks.open_files()
+    yield checks.confinement(confine.version())
+    yield checks.secrets(_secrets(settings))
     yield examine_gateway(settings, find_binary("gateway"))
     if not running:  # what runs has taken its memory already
         unfit = misfits(hardware)

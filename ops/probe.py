@@ -44,6 +44,11 @@ class Probe:
         return not self.error
 
 
+def unverified(model: str) -> Probe:
+    """The finding about a model that there is nothing to compare with."""
+    return Probe(model, 0.0, error=f"its archive was not verified here: run `embedkit verify {model}`")
+
+
 def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
@@ -59,11 +64,11 @@ def refusal(answer: requests.Response) -> str:
 
 
 def probe(  # noqa: PLR0911 - a return an outcome
-    settings: Settings, model: str, reference: Reference, timeout_s: float = 10.0
+    settings: Settings, model: str, reference: Reference, timeout_s: float = 10.0, *, version: str = ""
 ) -> Probe:
     """Send the reference text to a served model through the users' door, marked, so that it does not count as traffic.
 
-    Never raises: a failure is the finding.
+    Without a `version` the model's default one answers, as for users. Never raises: a failure is the finding.
     """
     started = time.perf_counter()
 
@@ -71,7 +76,8 @@ def probe(  # noqa: PLR0911 - a return an outcome
         return Probe(model, time.perf_counter() - started, alike, error, outcome)
 
     mark = mark_of(settings) or Mark("", {})
-    url = settings.inference_url(f"/predictions/{model}") + (f"?{mark.query}" if mark.query else "")
+    path = f"/predictions/{model}/{version}" if version else f"/predictions/{model}"
+    url = settings.inference_url(path) + (f"?{mark.query}" if mark.query else "")
     try:
         answer = loopback.request("POST", url, json={"input": reference.text}, headers=mark.headers, timeout=timeout_s)
         latency = time.perf_counter() - started

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from archives.catalogue import ModelSpec
+from env import advisories
 from ops.exporter.page import metrics_page
 from ops.settings import ROOT, Settings
 
@@ -57,10 +58,40 @@ models.toml) and `{{ package = "name", path = "folder/inside" }}`. Everything el
 """
 
 
+def advisories_page() -> str:
+    """docs/advisories.md: the advisories that are accepted, by package."""
+    rows = []
+    for one in advisories.load():
+        cells = (one.id, f"{one.package} {', '.join(one.versions)}", one.about, f"`{one.state}`", one.reason, one.read)
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    states = "\n".join(f"- `{state}`: {meaning}" for state, meaning in advisories.STATES.items())
+    return f"""{HEADER}
+# Advisories
+
+What is published against the pinned versions and accepted, from `env/advisories.toml`. `make audit` has uv ask OSV,
+which has PyPI's and GitHub's advisories, about every package of the locks. It fails on one that is not here, on one
+that was to be read again by now, and on one that was read against another version than the locks have.
+
+{states}
+
+| advisory | read against | in | state | why it is accepted | read |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+Most of them need a hostile model folder; what a client sends reaches only the tokenizer and the model. So: serve models
+that you trust, pinned to a commit.
+
+These entries were collected by hand from public advisories and trackers, not by a scan: whether a scan finds more was
+not seen. Of the other packages, of the rest of TorchServe's jar and of JDK 11.0.13, which lacks five years of fixes,
+nothing is said here.
+"""
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "models.md": models_page,
     "metrics.md": lambda: metrics_page(HEADER),
+    "advisories.md": advisories_page,
 }
 
 

@@ -7,13 +7,12 @@ of it, and the desired state names that file.
 
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from archives.pack import PackedArchive
 from archives.store import verification_path
 from archives.verify import Verification, read_verification
-from ops.desired import Served
+from ops.desired import Served, desired_file, previous_file, read_models
 from ops.settings import Settings
 
 
@@ -40,10 +39,15 @@ def published(settings: Settings, one: Served) -> tuple[Path, Verification | Non
     return path, read_verification(path)
 
 
-def prune(settings: Settings, kept: Iterable[Served]) -> None:
-    """Remove the archives that no state names any more."""
-    names = {one.archive for one in kept}
+def prune(settings: Settings) -> None:
+    """Remove the archives that are neither served nor gone back to, and what was unpacked beside them."""
+    states = (desired_file(settings), previous_file(settings))
+    names = {one.archive for state in states for one in read_models(state).values()}
     keep = names | {verification_path(settings.served / name).name for name in names}
     for path in settings.served.glob("*"):
-        if path.name not in keep:
+        if path.name in keep:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
             path.unlink(missing_ok=True)

@@ -14,14 +14,24 @@ from ops.torchserve.management import Management, ManagementError
 POLL_S = 0.5
 # A model that TorchServe could not load is a WARN in its log and absent from its list; listing is late by a moment.
 ABSENT_S = 15.0
+# A version is waited for once it is registered: without it the server is another one.
+GONE_S = 2.0
+# TorchServe starts a worker that ends anew, for ever. One that ended this often while it loaded will not load.
+LOADS = 3
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A model that has to answer: its reference and how long its load may take, in seconds."""
+    """A model that has to answer: its reference, how long its load may take, in seconds, and which version is meant;
+    without one the default, which users get."""
 
     reference: Reference
     startup_s: float
+    version: str = ""
+
+
+class VersionGoneError(ManagementError):
+    """The version that was waited for is not in the server any more."""
 
 
 def tail(path: Path, lines: int = 15) -> str:
@@ -47,6 +57,7 @@ class _Wait:
         self.model, self.expected = model, expected
         self.state = "TorchServe is starting"
         self._absent_since: float | None = None
+        self._pids: set[int] = set()
 
     def look(self, settings: Settings, management: Management) -> Probe | None:
         """The right answer, once all workers are ready: `up` leaves behind what was asked for, not a part of it.
@@ -55,17 +66,22 @@ class _Wait:
             OpsError: it will not come: the archive was not loaded, or the vector is wrong.
         """
         try:
-            loaded = management.describe(self.model)
+            versions = management.describe(self.model)
         except ManagementError:
             return None
-        if not loaded:
+        wanted = self.expected.version
+        loaded = next((one for one in versions if not wanted or one.version == wanted), None)
+        if loaded is None:
             self._absent(settings)
             return None
         self._absent_since = None
-        self.state = f"{loaded[0].ready} of {loaded[0].min_workers} workers ready"
-        if loaded[0].ready < max(1, loaded[0].min_workers):
+        self.state = f"{loaded.ready} of {loaded.min_workers} workers ready"
+        self._pids |= {worker.pid for worker in loaded.workers if worker.pid > 0}
+        if loaded.ready < max(1, loaded.min_workers):
+            if not loaded.ready and len(self._pids) > LOADS * max(1, loaded.min_workers):
+                raise _failure(f"{self.model}: its workers end while they load it", settings.logs / "model.log")
             return None
-        found = probe(settings, self.model, self.expected.reference)
+        found = probe(settings, self.model, self.expected.reference, version=wanted)
         if found.cosine is not None and not found.ok:
             raise OpsError(f"{self.model}: {found.error}: run `embedkit verify {self.model}`")
         self.state = found.error or self.state
@@ -75,6 +91,8 @@ class _Wait:
         now = time.monotonic()
         self.state = "not registered"
         self._absent_since = self._absent_since or now
+        if self.expected.version and now - self._absent_since > GONE_S:
+            raise VersionGoneError(f"{self.model}: TorchServe does not have version {self.expected.version} any more")
         if now - self._absent_since > ABSENT_S:
             raise _failure(f"{self.model}: TorchServe could not load its archive", settings.logs / "ts.log")
 

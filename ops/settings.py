@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from env.door import MARK
 from ops.errors import OpsError
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "EMBEDKIT_"
-# Set by the launcher for the workers, not by people: handlers/telemetry.py and handlers/canary.py read them.
-INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN"})
+# Not settings: what the launcher tells the workers (handlers/telemetry.py, handlers/canary.py), and env/door.py's mark.
+INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN", MARK})
 
 # Whom a changed setting concerns: the others go on as they are.
 OBSERVERS_OWN = frozenset(
@@ -100,7 +101,7 @@ class Settings(BaseModel):
         10, ge=1, description="seconds for a client's headers, and for its body's first 64 KiB"
     )
     gateway_key_rate: int = Field(0, ge=0, description="requests a second of one key, over 10 s; 0: no limit")
-    gateway_wait_s: int = Field(30, ge=0, description="seconds that requests wait for a TorchServe that restarts")
+    gateway_wait_s: int = Field(30, ge=1, description="seconds that requests wait for a TorchServe that restarts")
     gateway_route_kb: int = Field(
         1024, ge=16, le=4096, description="largest body, in KiB, in which `/v1/embeddings` looks for `model`"
     )

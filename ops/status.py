@@ -1,14 +1,17 @@
 """`embedkit status`: processes, workers, devices, and whether a real request is answered now."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import psutil
 
+from ops.deploy.command import lock_file
+from ops.deploy.plan import next_step
 from ops.desired import Served
+from ops.exclusive import holder
 from ops.pause import paused
-from ops.probe import Probe, Reference, probe
+from ops.probe import Probe, Reference, probe, unverified
 from ops.settings import OBSERVERS, Settings
 from ops.supervisor.control import Program, Supervisor
 from ops.telemetry import LastAnswer, WorkerCard, last_answers, worker_cards
@@ -121,23 +124,31 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
         problem = f"torchserve is {state}: `supervisorctl start torchserve`, log {settings.logs / 'torchserve.log'}"
     management = Management(settings, timeout_s=5)
     cards, last, now = worker_cards(settings.telemetry), last_answers(settings.telemetry), time.time()
-    models = []
+    models, unfinished = [], []
     for name, one in desired.items():
         loaded = None
         if not problem:
             try:
                 versions = management.describe(name)
                 loaded = versions[0] if versions else None
+                unfinished += [name] if next_step(one, versions, {one.version}) is not None and versions else []
             except ManagementError as error:
                 problem = str(error)
-        if name in references:
-            found = probe(settings, name, references[name], timeout_s=5)
-        else:
-            found = Probe(name, 0.0, error=f"its archive was not verified here: run `embedkit verify {name}`")
+        found = probe(settings, name, references[name], timeout_s=5) if name in references else unverified(name)
         models.append(model_status(one, loaded=loaded, found=found, cards=cards, last=last.get(name), now=now))
     needed, others = idle(programs, settings)
     if needed and not problem:
         problem = needed[0]
     pause = paused(settings, now)
-    notes = (*others, *([pause.said(now)] if pause else []))
+    notes = (*others, *([pause.said(now)] if pause else []), *_unfinished(settings, unfinished))
     return Status(supervisor.pid(), programs, tuple(models), settings.ports, problem, notes)
+
+
+def _unfinished(settings: Settings, models: Iterable[str]) -> Iterator[str]:
+    """What is said of models that have not come to what is desired of them."""
+    at_work = holder(lock_file(settings))
+    for model in models:
+        if at_work:
+            yield f"{model}: its version is being changed by `{at_work}`"
+        else:
+            yield f"{model}: a change of its version was interrupted: `embedkit deploy {model}` finishes it"

@@ -254,3 +254,13 @@ def last_answers(folder: Path) -> dict[str, LastAnswer]:
         for model, found in values.items()
         if len(found) == 2 and found["embedding_last_answer_timestamp_seconds"] > 0
     }
+
+
+def is_busy(folder: Path, pid: int) -> bool | None:
+    """Whether a worker has a batch now; None where it does not tell."""
+    try:
+        values = read_file(folder / f"gauge_mostrecent_{pid}.db")
+    except (FileNotFoundError, DamagedFileError):
+        return None
+    begun = [value for key, (value, _) in values.items() if _parsed(key)[0] == "embedkit_batch_begun_seconds"]
+    return any(begun) if begun else None

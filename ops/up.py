@@ -15,12 +15,16 @@ from env.checks import port_is_free
 from env.hardware import Hardware, detect
 from env.jdk import find_jdk
 from ops import observers
-from ops.desired import Served, applied_file, desired_file, read_models, write_models
+from ops.deploy.command import START_ALLOWANCE_S, check_room, lock_file
+from ops.deploy.converge import Converging, Limits
+from ops.deploy.plan import next_step
+from ops.desired import Served, commit, desired_file, read_models, rolled_back_file
 from ops.errors import OpsError
 from ops.exclusive import exclusive
 from ops.gateway.program import files_now
 from ops.preflight import preflight
-from ops.prepare import Prepared, misfits, prepare
+from ops.prepare import Prepared, known_references, misfits, prepare
+from ops.private import keep_private
 from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
@@ -31,9 +35,6 @@ from ops.taken import Taken, inputs
 from ops.torchserve import leftovers
 from ops.torchserve.launcher import in_force, settings_file
 from ops.torchserve.management import Management, ManagementError
-
-# On top of a model's own start-up time: JVM, supervisord, the other models' loads.
-START_ALLOWANCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
     return {name: find(catalogue, name) for name in chosen}
 
 
-def _write_settings(settings: Settings) -> None:
+def write_settings(settings: Settings) -> None:
     """Leave the settings for the programs that read them, and for this user alone: alert_webhook may be a secret."""
     content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
     write_whole(settings_file(settings), content, mode=0o600)
@@ -92,42 +93,46 @@ def _optional(settings: Settings, supervisor: Supervisor, models: Iterable[str],
     return replace(planned, files={**planned.files, "gateway": files})
 
 
-def _load_changed(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
+def end_unsupervised(settings: Settings, progress: Progress) -> None:
+    """End what a supervisord that was killed left: such a server would answer for a while and then be replaced."""
+    ended = leftovers.end([*leftovers.programs(settings), *leftovers.our_processes(settings)], grace_s=5)
+    if ended:
+        progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
+
+
+def write_configuration(settings: Settings, supervisor: Supervisor, models: Iterable[str], progress: Progress) -> Taken:
+    """Write what supervisord and its programs read; returns which of them have taken it.
+
+    Raises:
+        OpsError: see supervisor_config.install_in_environment and _optional.
+    """
+    optional = _optional(settings, supervisor, models, progress)
+    write_settings(settings)
+    supervisor_config.install_in_environment(settings, optional.programs)
+    observers.write_files(optional.files)
+    return Taken(settings, inputs(settings, optional.files))
+
+
+def _converge(settings: Settings, goal: Iterable[Served], limits: Limits, progress: Progress) -> None:
     """Give a running TorchServe the models it does not have yet, or has in another archive; touch no other."""
-    applied = read_models(applied_file(settings))
-    management = Management(settings, timeout_s=startup_s)
-    try:
-        registered = set(management.models())
-    except ManagementError:
-        return  # it is still starting, from the desired state
-    for one in desired.values():
-        if applied.get(one.model) == one and one.model in registered:
-            continue
-        for loaded in management.describe(one.model):
-            progress.say(f"{one.model}: replacing version {loaded.version}, its archive has changed")
-            management.unregister(one.model, loaded.version)
-        progress.say(f"{one.model}: adding it to the running server")
-        management.register(one.model, one.archive)
-        applied[one.model] = one
-        write_models(applied_file(settings), applied)
+    management = Management(settings)
+    for one in goal:
+        with contextlib.suppress(ManagementError):
+            if next_step(one, management.describe(one.model), {one.version}) is None:
+                continue
+        Converging(settings, one, limits, progress).run()
 
 
-def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, progress: Progress) -> None:
-    """Bring supervisord and its programs to the configuration and the desired state."""
+def _start(settings: Settings, goal: Mapping[str, Served], limits: Limits, progress: Progress) -> None:
+    """Bring supervisord and its programs to the configuration and the goal, which becomes the desired state: at once,
+    but for a model whose archive has changed while it is served."""
     supervisor = Supervisor(settings)
     booting = not supervisor.running()
     if booting:
-        # A server whose supervisord was killed would answer the wait below and then be replaced.
-        left = [*leftovers.programs(settings), *leftovers.our_processes(settings)]
-        ended = leftovers.end(left, grace_s=5)
-        if ended:
-            progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
-    optional = _optional(settings, supervisor, desired, progress)
-    _write_settings(settings)
-    supervisor_config.install_in_environment(settings, optional.programs)
-    observers.write_files(optional.files)
-    taken = Taken(settings, inputs(settings, optional.files))
+        end_unsupervised(settings, progress)
+    taken = write_configuration(settings, supervisor, goal, progress)
     if booting:
+        _commit(settings, goal.values())
         taken.mark(taken.stale())  # nothing runs: whatever starts from now on reads what was just written
         jdk = find_jdk(os.environ)
         progress.say(f"starting supervisord; Java {jdk.version} from {jdk.origin}{f': {jdk.note}' if jdk.note else ''}")
@@ -146,12 +151,66 @@ def _start(settings: Settings, desired: Mapping[str, Served], startup_s: float, 
             progress.say(f"settings have changed: restarting {name}")
             supervisor.stop(name)
         taken.mark([name])
-    if supervisor.program("torchserve").alive:
-        _load_changed(settings, desired, startup_s, progress)
+    serving = supervisor.program("torchserve").alive
+    served = read_models(desired_file(settings)) if serving else {}
+    _commit(settings, [one for name, one in goal.items() if name not in served])
     for program in supervisor.programs():
         if not program.alive:
             progress.say(f"starting {program.name}")
             supervisor.start(program.name)
+    if serving:
+        _converge(settings, goal.values(), limits, progress)
+
+
+def _commit(settings: Settings, goal: Iterable[Served]) -> None:
+    for one in goal:
+        commit(settings, one)
+
+
+def _goal(settings: Settings, prepared: Mapping[str, Prepared], progress: Progress) -> dict[str, Served]:
+    """What is to be served: what was prepared, but for archives that were rolled back from."""
+    desired, left = read_models(desired_file(settings)), read_models(rolled_back_file(settings))
+    goal = {name: one.served for name, one in prepared.items()}
+    for name, one in goal.items():
+        if left.get(name) == one and name in desired:
+            goal[name] = desired[name]
+            progress.say(f"{name}: stays with {desired[name].archive}, as it was rolled back; `embedkit deploy {name}`")
+    return goal
+
+
+def _check_room(
+    settings: Settings, prepared: Mapping[str, Prepared], goal: Mapping[str, Served], hardware: Hardware
+) -> None:
+    """Refuse what does not fit beside what runs.
+
+    Raises:
+        OpsError: with the figures and the way out.
+    """
+    supervisor = Supervisor(settings)
+    alive = supervisor.running() and supervisor.program("torchserve").alive
+    served = read_models(desired_file(settings)) if alive else {}
+    for name, one in goal.items():
+        if name in served and served[name] != one:
+            check_room(settings, one, prepared[name].need, hardware)
+    unfit = misfits([one for name, one in prepared.items() if name not in served], hardware)
+    if unfit:
+        raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in unfit))
+
+
+def make_ready(
+    settings: Settings, specs: Mapping[str, ModelSpec], progress: Progress, hardware: Hardware
+) -> dict[str, Served]:
+    """Have a verified archive of each model; returns what is to be served, for which there is room.
+
+    Raises:
+        OpsError, ArchivesError: what keeps them from being served, with the next step.
+    """
+    supervisor_config.check_paths(settings)
+    preflight(settings)
+    prepared = {name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()}
+    goal = _goal(settings, prepared, progress)
+    _check_room(settings, prepared, goal, hardware)
+    return goal
 
 
 def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardware: Hardware | None = None) -> Up:
@@ -161,24 +220,16 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
         OpsError, ArchivesError: what keeps it from serving, with the next step.
     """
     started = time.monotonic()
+    keep_private(settings)
     settings.run.mkdir(parents=True, exist_ok=True)
-    with exclusive(settings.run / "up.lock", progress.say):
-        hardware = hardware or detect()
+    with exclusive(lock_file(settings), progress.say):
         specs = wanted_specs(settings, names)
-        supervisor_config.check_paths(settings)
-        preflight(settings)
-        prepared: dict[str, Prepared] = {
-            name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()
-        }
-        running = set(read_models(applied_file(settings))) if Supervisor(settings).running() else set()
-        unfit = misfits([one for name, one in prepared.items() if name not in running], hardware)
-        if unfit:
-            raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in unfit))
-        desired = {name: one.served for name, one in prepared.items()}
-        write_models(desired_file(settings), desired)
+        goal = make_ready(settings, specs, progress, hardware or detect())
         startup_s = max(specs[name].startup_timeout_s for name in specs) + START_ALLOWANCE_S
-        _start(settings, desired, startup_s, progress)
-        expected = {name: Expected(one.reference, startup_s) for name, one in prepared.items()}
-        probes = wait_until_serving(settings, expected, progress.say)
-        prune(settings, desired.values())
+        _start(settings, goal, Limits(startup_s), progress)
+        _, references = known_references(settings)
+        probes = wait_until_serving(
+            settings, {name: Expected(references[name], startup_s) for name in goal}, progress.say
+        )
+        prune(settings)
     return Up(probes, time.monotonic() - started)

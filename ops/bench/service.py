@@ -14,7 +14,7 @@ from archives.fetch import find_snapshot
 from archives.plan import CONFIG_NAME, MODEL_FOLDER
 from archives.snapshot import hash_file
 from handlers.card import ServingCard
-from ops.desired import applied_file, read_models
+from ops.desired import desired_file, read_models
 from ops.embed import served_model
 from ops.errors import OpsError
 from ops.prepare import reference_of
@@ -72,9 +72,7 @@ def find_service(settings: Settings, model: str | None) -> Service:
         ArchiveError: the archive in the store is damaged.
     """
     name = served_model(settings, model)
-    served = read_models(applied_file(settings)).get(name)
-    if served is None:
-        raise OpsError(f"{name} is to be served, but the server has not been given it yet: run `embedkit up {name}`")
+    served = read_models(desired_file(settings))[name]
     path, verification = published(settings, served)
     archive = read_archive(path)
     if hash_file(path).sha256 != served.sha256 or verification is None or verification.archive_sha256 != served.sha256:

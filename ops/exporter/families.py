@@ -190,6 +190,10 @@ _TABLE: tuple[Family, ...] = (
         "gauge", "desired", "embedding_device_expected", "model device",
         "1 for the device (cuda, cpu, auto) that archives/models.toml asks for a served model.",
     ),
+    _family(
+        "counter", "desired", "embedkit_removed_workers_total", "model",
+        "Workers ended with a version that a deploy has removed; to be told from those that crash.",
+    ),
     # Who comes through the gateway.
     _family("gauge", "gateway", "gateway_up", "", "1 if HAProxy answers."),
     _family(

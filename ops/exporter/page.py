@@ -95,8 +95,8 @@ each request that may have been in the server at that moment, as well as any tha
 and code, and in `embedding_request_unmeasured_total`. Jumps under {TOLERANCE_S * 1000:g} ms are not seen.
 
 **Canaries.** Every `canary_interval_s` seconds the exporter sends each served model the text whose vector was kept when
-the archive was verified. These requests, and those of `embedkit status` and `embedkit up`, carry a secret of this
-deployment (`var/state/canary-token`) in their query and in a header. They count neither as requests nor in the
+the archive was verified. These requests, and those of the watchdog, `embedkit status` and `embedkit up`, carry a secret
+of this deployment (`var/state/canary-token`) in their query and in a header. They count neither as requests nor in the
 workers' metrics; a batch that holds canaries alone is not measured. TorchServe's own counters cannot tell them apart
 and hold them. A canary has {CANARY_TIMEOUT_S:g} s, and none is sent while the one before has not come back.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ops.errors import OpsError
-from ops.gateway.keys import keys_file, render_keys
+from ops.gateway.keys import keys_file
 from ops.gateway.program import socket_file
 from ops.settings import Settings
 
@@ -53,17 +53,17 @@ def give_keys(settings: Settings, keys: Mapping[str, str]) -> None:
     Raises:
         OpsError: HAProxy does not answer, or not as expected.
     """
-    file = keys_file(settings)
+    file = re.sub(r"([ ;])", r"\\\1", str(keys_file(settings)))
+    lines = "".join(f"{digest} {name}\n" for name, digest in keys.items())
     for pid in workers(settings):
         answer = ask(settings, f"@!{pid} prepare map {file}")
         prepared = re.search(r"New version created: (\d+)", answer)
-        if prepared is None:
+        if prepared:
+            version = prepared[1]
+            answer = ask(settings, f"@!{pid} add map @{version} {file} <<\n{lines}") if lines else ""
+            answer += ask(settings, f"@!{pid} commit map @{version} {file}")
+        if answer.strip():  # HAProxy says nothing where all is well
             raise OpsError(f"the gateway does not take the keys: {answer.strip()}: `supervisorctl restart gateway`")
-        version = prepared[1]
-        lines = "".join(line for line in render_keys(keys).splitlines(keepends=True) if not line.startswith("#"))
-        if lines:
-            ask(settings, f"@!{pid} add map @{version} {file} <<\n{lines}")
-        ask(settings, f"@!{pid} commit map @{version} {file}")
 
 
 def key_use(settings: Settings) -> dict[str, KeyUse]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from archives.catalogue import ModelSpec, find, load_catalogue
 from ops.errors import OpsError
-from ops.gateway.config import Route, haproxy_config, haproxy_file
+from ops.gateway.config import haproxy_config, haproxy_file
 from ops.gateway.keys import read_keys
+from ops.gateway.stage import Route
 from ops.settings import Settings
 
 

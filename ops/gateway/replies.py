@@ -1,8 +1,11 @@
 """Answers that HAProxy gives itself, in the kit's error form, as its configuration writes them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import orjson
+
+from ops.errors import OpsError
 
 # Stands in a message where the name comes that a client asked for.
 ASKED = "<asked>"
@@ -13,6 +16,18 @@ def quoted(text: str) -> str:
     """A text for HAProxy, where single quotes keep everything but themselves."""
     assert "'" not in text, text
     return f"'{text}'"
+
+
+def path_word(path: Path) -> str:
+    """A path for HAProxy's configuration.
+
+    Raises:
+        OpsError: it has a character that means something there.
+    """
+    text = str(path)
+    if any(char in text for char in "'\"\\,()\n"):
+        raise OpsError(f"{text!r}: HAProxy cannot take a path with quotes, commas, brackets or backslashes: move it")
+    return text
 
 
 def as_json(value: object) -> str:

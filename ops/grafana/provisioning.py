@@ -38,6 +38,10 @@ provisioning = {_folder(settings)}
 [log]
 mode = console
 
+# Without it there is an admin with the password admin.
+[security]
+disable_initial_admin_creation = true
+
 [auth.anonymous]
 enabled = true
 org_role = Viewer

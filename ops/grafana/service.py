@@ -323,9 +323,33 @@ CANARY = Row(
     ),
 )
 
+GATEWAY = Row(
+    "Gateway",
+    (
+        Panel(
+            "Requests by key",
+            (Query(f"sum by (key) (rate(gateway_key_requests_total{{{HERE}}}[{RATE}]))", "{{key}}"),),
+            "reqps",
+            "Requests a second of each API key, by its name. Empty where no gateway runs.",
+            "one client sends more than it should: `gateway_key_rate`.",
+            ("GatewayDown",),
+            width=12,
+        ),
+        Panel(
+            "Errors by key",
+            (Query(f"sum by (key, kind) (rate(gateway_key_errors_total{{{HERE}}}[{RATE}]))", "{{key}} {{kind}}"),),
+            "reqps",
+            "Answers with 4xx (client; 429 among them) and 5xx (server). Requests without a known key have no name.",
+            "var/log/gateway.log has each one's status.",
+            ("GatewayDown", "QueueSaturated"),
+            width=12,
+        ),
+    ),
+)
+
 SERVICE = Board(
     "embedkit-service",
     "Embedding service",
     "What users of the embedding service get, and why.",
-    (BUDGET, TRAFFIC, STAGES, BATCHES, WORKERS, CANARY),
+    (BUDGET, TRAFFIC, STAGES, BATCHES, WORKERS, CANARY, GATEWAY),
 )

@@ -32,6 +32,7 @@ class Alert:
 
 MODEL = "{{ $labels.model }} on {{ $labels.instance }}"
 PERCENT = "{{ $value | humanizePercentage }}"
+REMOVED = "embedkit_removed_workers_total"
 
 
 def _burns(name: str, share: str, budget: float, what: str) -> Iterator[Alert]:
@@ -125,8 +126,10 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "WorkerCrashLoop",
-        # all workers end with their server, which is another alert's business
+        # all workers end with their server, which is another alert's business, and those of a version with its removal
         "instance_model:torchserve_worker_early_ends:count15m\n"
+        f"- (max_over_time({REMOVED}[15m]) - min_over_time({REMOVED}[15m])"
+        " or 0 * instance_model:torchserve_worker_early_ends:count15m)\n"
         "- instance_model:torchserve_workers_wanted:sum * on (instance, job) group_left ()\n"
         f'  changes(supervisor_process_start_time_seconds{{name="torchserve"}}[15m]) >= {limits.CRASH_LOOP_ENDS}',
         "1m",

@@ -87,6 +87,7 @@ pidfile={checked(pid_file(settings))}
 childlogdir={logs}
 directory={run}
 minfds=4096
+umask=077
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface

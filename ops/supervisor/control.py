@@ -123,20 +123,25 @@ class Supervisor:
         with _answering():
             return cast(int, self._call("getPID"))
 
+    def started_as(self) -> tuple[list[str], dict[str, str]]:
+        """supervisord's command line and environment; makes the folders that it wants to be there."""
+        for folder in (self._settings.run, self._settings.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        environ = dict(os.environ)
+        if environ.get("JAVA_HOME"):  # programs start elsewhere, where a relative path means something else
+            environ["JAVA_HOME"] = str(Path(environ["JAVA_HOME"]).absolute())
+        binary = Path(sys.executable).parent / "supervisord"
+        return [str(binary), "-c", str(config_file(self._settings))], environ
+
     def boot(self) -> None:
         """Start supervisord, which starts its programs; returns when it answers.
 
         Raises:
             OpsError: it did not start; its own words are in the message.
         """
-        for folder in (self._settings.run, self._settings.logs):
-            folder.mkdir(parents=True, exist_ok=True)
-        binary = Path(sys.executable).parent / "supervisord"
-        environ = dict(os.environ)
-        if environ.get("JAVA_HOME"):  # programs start elsewhere, where a relative path means something else
-            environ["JAVA_HOME"] = str(Path(environ["JAVA_HOME"]).absolute())
+        command, environ = self.started_as()
         done = subprocess.run(
-            [binary, "-c", config_file(self._settings)],
+            command,
             env=environ,
             capture_output=True,
             text=True,
@@ -210,7 +215,7 @@ class Supervisor:
         for name in changes.started:
             self._call("addProcessGroup", name)
 
-    def reload(self, name: str, signal: str) -> None:
+    def reload(self, name: str, signal: str = "HUP") -> None:
         """Have a running program read its configuration again; one that does not run will read it anyway."""
         try:
             self._call("signalProcess", name, signal)

@@ -60,10 +60,13 @@ def _units(char: str) -> str:
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
 
-def log4j2_xml(settings: Settings) -> str:
-    """log4j2.xml: no line a request, rotation by size."""
+def log4j2_xml(settings: Settings, *, console: bool = False) -> str:
+    """log4j2.xml: no line a request but in the access log, rotation by size; with `console` on stdout too."""
     return Template(LOG4J2_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        logs=escape(str(settings.logs), {'"': "&quot;"}), size=settings.log_mb, files=settings.log_files
+        logs=escape(str(settings.logs), {'"': "&quot;"}),
+        size=settings.log_mb,
+        files=settings.log_files,
+        console="all" if console else "off",
     )
 
 

@@ -1,11 +1,14 @@
 """What supervisord runs as `torchserve`: prepare a clean start from the desired state, then become the JVM.
 
-    python -m ops.torchserve.launcher var/state/settings.json
+    python -m ops.torchserve.launcher var/state/settings.json [--console]
 
+With --console the server's and the workers' logs go to stdout too, where an orchestrator collects them.
 Becoming the JVM (exec) means that supervisord watches TorchServe itself: real exit codes, real signals.
 """
 
 import os
+import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -21,10 +24,10 @@ from env.jdk import JdkError, find_jdk
 from handlers.canary import HEADER, TOKEN_VARIABLE
 from ops.allocator import MALLOC
 from ops.canary import mark_of
-from ops.desired import Served, applied_file, desired_file, read_models, write_models
+from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
 from ops.settings import Settings
-from ops.torchserve import config, leftovers, pidfile
+from ops.torchserve import config, confine, leftovers, pidfile
 
 GRACE_S = 5.0
 
@@ -85,6 +88,8 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
         "PYTHONPATH",
         "PYTHONHOME",
         "TS_CONFIG_FILE",
+        "HF_TOKEN",  # no secret that a worker does not need: it loads nothing from a hub
+        "HUGGING_FACE_HUB_TOKEN",
         "JAVA_TOOL_OPTIONS",
         "_JAVA_OPTIONS",
         "JDK_JAVA_OPTIONS",
@@ -110,7 +115,7 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
     )
 
 
-def prepare(settings: Settings) -> list[str]:
+def prepare(settings: Settings, *, console: bool = False) -> list[str]:
     """End leftovers, empty TEMP and telemetry, render the configuration; returns the JVM's command line.
 
     Raises:
@@ -130,12 +135,18 @@ def prepare(settings: Settings) -> list[str]:
     settings.logs.mkdir(parents=True, exist_ok=True)
     models = servable(settings, read_models(desired_file(settings)))
     write_whole(settings.etc / "config.properties", config.config_properties(settings, models.values()).encode())
-    write_whole(settings.etc / "log4j2.xml", config.log4j2_xml(settings).encode())
-    write_models(applied_file(settings), models)
+    write_whole(settings.etc / "log4j2.xml", config.log4j2_xml(settings, console=console).encode())
     jdk = find_jdk(os.environ)
     say(f"Java {jdk.version} from {jdk.origin}; serving {', '.join(models) or 'no model'}")
     site_packages = Path(sysconfig.get_paths()["purelib"])
     return config.java_command(jdk.java, Path(sys.executable), site_packages, settings)
+
+
+def make_gpu_devices() -> None:
+    """Have NVIDIA's helper make the device files that CUDA would have it make later, when it may no more."""
+    helper = shutil.which("nvidia-modprobe")
+    if helper and Path("/dev/nvidiactl").exists() and not Path("/dev/nvidia-uvm").exists():
+        subprocess.run([helper, "-c=0", "-u"], check=False)
 
 
 def become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
@@ -144,12 +155,13 @@ def become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        print("usage: python -m ops.torchserve.launcher var/state/settings.json", file=sys.stderr)
+    file, flags = sys.argv[1:2], sys.argv[2:]
+    if not file or flags not in ([], ["--console"]):
+        print("usage: python -m ops.torchserve.launcher var/state/settings.json [--console]", file=sys.stderr)
         return 2
     try:
-        settings = read_settings(Path(sys.argv[1]))
-        command = prepare(settings)
+        settings = read_settings(Path(file[0]))
+        command = prepare(settings, console=bool(flags))
     except (OpsError, JdkError) as error:
         say(str(error))
         return 1
@@ -159,6 +171,11 @@ def main() -> int:
     refused = pidfile.claim(os.getpid())
     if refused:
         say(refused)
+    make_gpu_devices()
+    if confine.version():
+        confine.forbid_links()
+    else:
+        say("no Landlock in this kernel: whoever reaches the management port can run code as this user")
     settings.run.mkdir(parents=True, exist_ok=True)
     os.chdir(settings.run)
     become(command, clean_environment(os.environ, settings))

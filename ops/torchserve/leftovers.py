@@ -2,8 +2,9 @@
 their JVM. Ours are known by our own paths in their command lines, never by name alone."""
 
 import contextlib
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,23 +42,24 @@ def is_program(cmdline: list[str], settings: Settings) -> bool:
     return any(word.partition("=")[2].startswith(f"{settings.etc}/") for word in cmdline)
 
 
+def _alive() -> Iterator[psutil.Process]:
+    """Processes that may be ours to end. Another user's never is: sudo shows the command that it runs as its own."""
+    for process in psutil.process_iter(["cmdline", "status", "uids"]):
+        uids = process.info["uids"]
+        if process.info["status"] != psutil.STATUS_ZOMBIE and uids and os.getuid() in {0, uids.real}:
+            yield process
+
+
 def programs(settings: Settings) -> list[psutil.Process]:
     """The kit's own programs beside the server, which a supervisord that was killed leaves running."""
-    found = psutil.process_iter(["cmdline", "status"])
-    return [
-        one
-        for one in found
-        if one.info["status"] != psutil.STATUS_ZOMBIE and is_program(one.info["cmdline"] or [], settings)
-    ]
+    return [one for one in _alive() if is_program(one.info["cmdline"] or [], settings)]
 
 
 def our_processes(settings: Settings) -> list[psutil.Process]:
     """JVMs and workers of this kit that are alive, servers first."""
     servers, workers = [], []
-    for process in psutil.process_iter(["cmdline", "status"]):
+    for process in _alive():
         cmdline = process.info["cmdline"] or []
-        if process.info["status"] == psutil.STATUS_ZOMBIE:
-            continue
         if is_server(cmdline, settings):
             servers.append(process)
         elif is_worker(cmdline, settings):

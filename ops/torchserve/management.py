@@ -33,7 +33,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Loaded:
-    """One version of a model in the server."""
+    """One version of a model in the server. `archive` is what it was registered from, a name in the store."""
 
     model: str
     version: str
@@ -45,6 +45,7 @@ class Loaded:
     queue_pending: int
     response_timeout_s: int = 120  # TorchServe's own defaults
     startup_timeout_s: int = 120
+    max_batch_delay_s: float = 0.1
 
     @property
     def ready(self) -> int:
@@ -74,6 +75,7 @@ def _loaded(entry: Mapping[str, Any]) -> Loaded:
         queue_pending=int(queue.get("pendingRequests", 0)),
         response_timeout_s=int(entry["responseTimeout"]),
         startup_timeout_s=int(entry["startupTimeout"]),
+        max_batch_delay_s=int(entry["maxBatchDelay"]) / 1000,
     )
 
 
@@ -102,11 +104,23 @@ class Management:
 
     def describe(self, model: str) -> list[Loaded]:
         """Every version of a model, the default first; empty when it is not registered."""
-        answer = self._call("GET", f"/models/{model}/all")
+        found = self._describe(f"{model}/all")
+        if len(found) < 2:
+            return found
+        # TorchServe lists them in no order, and says of none whether it is the default.
+        default = {one.version for one in self._describe(model)}
+        return sorted(found, key=lambda one: one.version not in default)
+
+    def version(self, model: str, version: str) -> Loaded | None:
+        """One version of a model; None when it is not registered."""
+        return next(iter(self._describe(f"{model}/{version}")), None)
+
+    def _describe(self, path: str) -> list[Loaded]:
+        answer = self._call("GET", f"/models/{path}")
         if answer.status_code == 404:
             return []
         if answer.status_code != 200:
-            raise ManagementError(f"describing {model}: {answer.status_code} {answer.text.strip()}")
+            raise ManagementError(f"describing {path}: {answer.status_code} {answer.text.strip()}")
         return [_loaded(entry) for entry in answer.json()]
 
     def register(self, model: str, archive: str) -> None:
@@ -121,6 +135,12 @@ class Management:
         answer = self._call("PUT", f"/models/{model}/{version}", wanted)
         if answer.status_code not in {200, 202}:
             raise ManagementError(f"scaling {model}: {answer.status_code} {answer.text.strip()}")
+
+    def set_default(self, model: str, version: str) -> None:
+        """Let requests that name no version come to this one from now on."""
+        answer = self._call("PUT", f"/models/{model}/{version}/set-default")
+        if answer.status_code != 200:
+            raise ManagementError(f"making {model} {version} the default: {answer.status_code} {answer.text.strip()}")
 
     def unregister(self, model: str, version: str) -> None:
         """Remove one version, or what was given is no longer there."""

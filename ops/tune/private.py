@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,7 +103,7 @@ class PrivateServer:
                 command = launcher.prepare(self.settings)
             # In a session of its own: a Ctrl-C is for this program, which then stops it in order.
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "ops.torchserve.confine", *command],
                 env=launcher.clean_environment(os.environ, self.settings),
                 cwd=self.settings.run,
                 stdin=subprocess.DEVNULL,

@@ -78,6 +78,7 @@ def test_relative_folder(tmp_path: Path) -> None:
         ("m = 3", "FILE: m = 3: a table is expected"),
         (f"[models]\n{SOURCE}", "FILE: model name 'models': 1 to 64 letters"),
         (f"['a-b']\n{SOURCE}", "model name 'a-b'"),
+        (f"['../m']\n{SOURCE}", "model name '../m'"),
         ("", "FILE: no model in it"),
         ("[m", "FILE: not TOML"),
     ],

@@ -28,6 +28,13 @@ def test_up_prints_what_runs_where(stack: Stack, first_up: str) -> None:
         assert shown in first_up
 
 
+def test_health_asks_for_a_vector(stack: Stack) -> None:
+    """`embedkit health` says what each served model answered."""
+    found = orjson.loads(stack.embedkit("health", "--json").stdout)
+    assert found["ok"]
+    assert [(one["model"], one["outcome"]) for one in found["models"]] == [("minilm", "ok")]
+
+
 def test_the_vector_is_the_models(stack: Stack) -> None:
     """What comes back over HTTP is what sentence-transformers computes in process, as near as `auto` may come."""
     model = SentenceTransformer(str(minilm_folder()), device="cpu")

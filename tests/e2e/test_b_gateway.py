@@ -121,9 +121,10 @@ def test_keys_and_a_killed_gateway(stack: Stack, url: str) -> None:
     body = {"input": TEXT, "model": "minilm"}
     assert requests.post(url + "/v1/embeddings", json=body, headers=use, timeout=30).status_code == 200
     assert "alice" in stack.embedkit("key", "list").stdout
-    os.kill(_pid(stack), signal.SIGKILL)
+    killed = _pid(stack)
+    os.kill(killed, signal.SIGKILL)
     started = time.monotonic()
-    stack.eventually(lambda: _lists(url, use), 10)
+    stack.eventually(lambda: _pid(stack) != killed and _lists(url, use), 10)
     print(f"back after {time.monotonic() - started:.1f} s")
     assert stack.jvm_pid() == jvm
     stack.embedkit("key", "revoke", "alice")
@@ -134,7 +135,7 @@ def test_keys_and_a_killed_gateway(stack: Stack, url: str) -> None:
 
 
 def _pid(stack: Stack) -> int:
-    return int(next(one["pid"] for one in stack.status()["programs"] if one["name"] == "gateway"))
+    return int(stack.supervisorctl("pid", "gateway").stdout)
 
 
 def _lists(url: str, use: dict[str, str]) -> bool:

@@ -97,6 +97,10 @@ def test_counts_and_quantiles_are_what_clients_see(stack: Stack, prometheus: Ser
 def test_every_expression_shows_something(stack: Stack, prometheus: Server, tmp_path: Path) -> None:
     """Each rule and panel is understood by Prometheus, and after load has series, in range; but for absent GPUs."""
     assert stack.embed().size
+    through = requests.post(
+        stack.settings.gateway_url("/v1/embeddings"), json={"model": "minilm", "input": "a"}, timeout=60
+    )
+    assert through.status_code == 200, through.text
     at = after_two_scrapes()
     empty = []
     for board in BOARDS:

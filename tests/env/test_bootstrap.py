@@ -1,5 +1,4 @@
-"""The set-up script: order, fallbacks, and what is said when something cannot be had. pip itself is a recorder here;
-`.ci/run` on a fresh clone runs the real one."""
+"""The set-up script: what is kept, what is built anew and what is refused. `.ci/run` on a fresh clone runs it whole."""
 
 import subprocess
 import sys
@@ -8,68 +7,11 @@ from pathlib import Path
 import pytest
 
 from env import bootstrap
-from env.bootstrap import Pip, SetupError, Stamps, check_machine, create_venv, install_torch, only_one
-from env.chooser import Choice, load_pins
+from env.bootstrap import Stamps, check_machine, create_venv, only_one
+from env.chooser import Choice
+from env.installer import SetupError
 
 CPU = Choice("cpu", "for the test")
-TORCH = "torch==2.13.0+cpu \\\n    --hash=sha256:00\n"
-
-
-class RecordingPip(Pip):
-    """Answers each call as told and remembers its arguments."""
-
-    def __init__(self, *answers: bool) -> None:
-        super().__init__(Path("python"))
-        self.answers, self.calls = list(answers), list[tuple[str, ...]]()
-
-    def locked(self, entries: str, *args: str) -> bool:
-        self.calls.append(args)
-        return self.answers.pop(0)
-
-
-def test_torch_comes_from_pips_own_settings_first() -> None:
-    """Where pip's settings offer the pinned build, no other index is asked."""
-    pip = RecordingPip(True)
-    install_torch(pip, TORCH, CPU)
-    assert len(pip.calls) == 1
-    assert "--index-url" not in pip.calls[0]
-
-
-def test_then_from_pytorchs_index_for_this_package_alone() -> None:
-    """Elsewhere PyTorch's CPU index is asked, with one short try, since it may be out of reach."""
-    pip = RecordingPip(False, True)
-    install_torch(pip, TORCH, CPU)
-    assert load_pins()["torch"]["cpu"]["index"] in pip.calls[1]
-    assert "--retries" in pip.calls[1]
-
-
-def test_a_machine_that_reaches_neither_is_told_so() -> None:
-    """The error names the build, its hash, both places and two ways out."""
-    with pytest.raises(SetupError, match=r"torch 2\.13\.0\+cpu .*neither.*PIP_FIND_LINKS.*TORCH=cuda13"):
-        install_torch(RecordingPip(False, False), TORCH, CPU)
-
-
-def test_a_cuda_torch_has_no_second_place() -> None:
-    """The CUDA builds are on the package index: a failure there is pip's to explain."""
-    pip = RecordingPip(False)
-    with pytest.raises(SetupError, match="pip's last lines"):
-        install_torch(pip, TORCH, Choice("cuda12", "for the test"))
-    assert len(pip.calls) == 1
-
-
-def test_what_would_put_packages_elsewhere_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip runs without PYTHONPATH and PIP_TARGET, and with the user's mirror settings."""
-    seen = tmp_path / "env"
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\nenv > {seen}\n")
-    python.chmod(0o755)
-    for name in ("PYTHONPATH", "PIP_TARGET", "PIP_INDEX_URL"):
-        monkeypatch.setenv(name, "somewhere")
-    assert Pip(python).run("x")
-    environ = seen.read_text()
-    assert "PIP_INDEX_URL=somewhere" in environ
-    assert "PIP_TARGET" not in environ
-    assert "PYTHONPATH" not in environ
 
 
 @pytest.fixture

@@ -40,6 +40,14 @@ def test_java_home_comes_first(tmp_path: Path) -> None:
     assert (found.java, found.note) == (home, "")
 
 
+def test_a_bundles_jdk_comes_before_that_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The JDK that a bundle brought is taken over one that happens to be on PATH."""
+    carried, other = fake_java(tmp_path / "jdk"), fake_java(tmp_path / "other")
+    monkeypatch.setattr("env.jdk.ENV_DIR", tmp_path)
+    found = find_jdk({"PATH": str(other.parent)}, lambda _: "11.0.30")
+    assert (found.java, found.origin) == (carried, "the bundle")
+
+
 def test_seventeen_on_path_is_taken_with_a_note(tmp_path: Path) -> None:
     """Java 17 runs TorchServe, so it is used, and the note says what the kit is tested with."""
     java = fake_java(tmp_path)

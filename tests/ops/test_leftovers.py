@@ -1,9 +1,12 @@
 """Which processes are ours to end."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from ops.settings import Settings
 from ops.torchserve import leftovers
@@ -62,3 +65,20 @@ def test_clearing_leaves_the_folder_empty(tmp_path: Path) -> None:
     leftovers.clear_folder(folder)
     assert list(folder.iterdir()) == []
     assert (outside / "kept").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_users_process_is_never_ours(tmp_path: Path) -> None:
+    """A process of another user with our paths, such as the sudo that started us, is not ours to end."""
+    settings = settings_in(tmp_path)
+    words = [sys.executable, "-c", "import time; time.sleep(60)", "-m", str(settings.state / "settings.json")]
+    with subprocess.Popen(words) as other:
+        try:
+            assert [one.pid for one in leftovers.programs(settings)] == [other.pid]
+            child = os.fork()
+            if child == 0:
+                os.setuid(65534)
+                os._exit(len(leftovers.programs(settings)))
+            assert os.waitpid(child, 0)[1] == 0
+        finally:
+            other.kill()

@@ -55,6 +55,21 @@ def test_what_runs(given: Any, here: tuple[str, ...], taken: tuple[int, ...], ru
         assert re.search(r"port 9090 is in use.*EMBEDKIT_PROMETHEUS_PORT.*EMBEDKIT_PROMETHEUS=off", note)
 
 
+def test_the_gateway_needs_both_its_ports() -> None:
+    """HAProxy runs where it is installed; either port taken is told, and its metrics are scraped where it runs."""
+    here = ("gateway", "prometheus")
+    found = planned(Settings(), here=here)
+    assert [program.name for program in found.programs] == ["gateway", "prometheus"]
+    jobs = yaml.safe_load(found.files["prometheus"][Settings().etc / "prometheus.yml"])["scrape_configs"]
+    assert [job["job_name"] for job in jobs] == ["embedkit", "embedkit-gateway"]
+    for port, variable in ((8000, "EMBEDKIT_GATEWAY_PORT"), (8404, "EMBEDKIT_GATEWAY_METRICS_PORT")):
+        without = planned(Settings(), here=here, taken=(port,))
+        assert [program.name for program in without.programs] == ["prometheus"]
+        assert re.search(rf"port {port} is in use.*{variable}.*EMBEDKIT_GATEWAY=off.*gateway\.md", without.notes[0])
+    ours = {"gateway": 8000, "gateway_metrics": 8404}
+    assert planned(Settings(), here=here, taken=(8000, 8404), ours=ours).notes == ()
+
+
 def test_our_own_port_is_not_taken() -> None:
     """On the second `up` the port is held by the Prometheus that runs already, which stays."""
     found = planned(Settings(), here=NO_GRAFANA, taken=(9090,), ours={"prometheus": 9090})

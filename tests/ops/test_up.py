@@ -6,6 +6,7 @@ import pytest
 
 from archives.progress import SILENT
 from ops import observers, up
+from ops.deploy.converge import Limits
 from ops.settings import Settings
 from ops.supervisor.control import Changes, Program
 
@@ -59,14 +60,14 @@ class Supervised:
 def supervised(monkeypatch: pytest.MonkeyPatch) -> Supervised:
     stand_in = Supervised()
     monkeypatch.setattr(up, "Supervisor", lambda _: stand_in)
-    monkeypatch.setattr(up, "_load_changed", lambda *_: None)
+    monkeypatch.setattr(up, "_converge", lambda *_: None)
     return stand_in
 
 
 def start(supervised: Supervised, settings: Settings) -> list[tuple[str, str]]:
     """One `up` from the prepared models on; returns what it did to the programs."""
     supervised.done.clear()
-    up._start(settings, {}, 60, SILENT)
+    up._start(settings, {}, Limits(60), SILENT)
     return list(supervised.done)
 
 

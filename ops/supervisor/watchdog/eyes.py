@@ -10,6 +10,7 @@ import orjson
 import psutil
 
 from ops.desired import desired_file, read_models
+from ops.errors import OpsError
 from ops.prepare import known_references
 from ops.probe import Probe, Reference, probe
 from ops.prober import Prober, Tried
@@ -18,7 +19,7 @@ from ops.supervisor.control import Supervisor
 from ops.supervisor.watchdog.look import TORCHSERVE, Activity, Look, ModelLook, Process, WorkerLook
 from ops.telemetry import DamagedFileError, read_file
 from ops.torchserve.leftovers import worker_socket
-from ops.torchserve.management import Loaded, Management, ManagementError
+from ops.torchserve.management import Loaded, Management
 
 log = logging.getLogger("embedkit.watchdog")
 
@@ -106,7 +107,7 @@ class _ManagementEye:
             self.known = [one for versions in described.values() for one in versions]
             self.missing = tuple(name for name, versions in described.items() if not versions)
             self.answers = True
-        except (ManagementError, ValueError, KeyError, TypeError):
+        except (OpsError, OSError, ValueError, KeyError, TypeError):
             self.answers = False
 
 
@@ -117,6 +118,7 @@ class Eyes:
         self._settings = settings
         self._supervisor = Supervisor(settings)
         self._management = _ManagementEye(settings)
+        self._server: tuple[int, float] | None = None
         self._lock = threading.Lock()
         self._heard: list[Probe] = []
         self._due: dict[str, float] = {}
@@ -126,7 +128,7 @@ class Eyes:
         """One look.
 
         Raises:
-            OpsError: supervisord does not answer, or the desired state cannot be read.
+            OpsError: supervisord does not answer.
         """
         programs = {one.name: one for one in self._supervisor.programs()}
         states = {name: one.state for name, one in programs.items()}
@@ -139,6 +141,8 @@ class Eyes:
             server = None
         if server is None:
             return Look(states)
+        if server.key != self._server:  # what another one has answered says nothing of this one
+            self._server, self._management = server.key, _ManagementEye(self._settings)
         self._prober.round()
         self._management.look()
         with self._lock:
@@ -174,11 +178,11 @@ class Eyes:
 
     def _targets(self) -> Mapping[str, Reference]:
         now = time.monotonic()
-        return {
-            model: reference
-            for model, reference in known_references(self._settings)[1].items()
-            if self._due.get(model, 0.0) <= now
-        }
+        try:
+            references = known_references(self._settings)[1]
+        except (OpsError, OSError):  # the exporter's canaries say it
+            return {}
+        return {model: reference for model, reference in references.items() if self._due.get(model, 0.0) <= now}
 
     def _probe(self, model: str, reference: Reference) -> Probe:
         return probe(self._settings, model, reference, PROBE_S)

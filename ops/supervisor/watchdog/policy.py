@@ -7,15 +7,13 @@ anew. `docs/watchdog.md` says why each sign is one.
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ops.probe import Probe
+from ops.supervisor.watchdog.failing import BEYOND_S, LOOKS, Probes
 from ops.supervisor.watchdog.look import TORCHSERVE, Action, Kind, Look, ModelLook, Process, WorkerLook
 from ops.supervisor.watchdog.pace import Limits, Pace
 
-LOOKS = 3  # in a row
 STOPPED_LOOKS = 2  # the kernel itself says that the process is stopped
 HANG_S = 10.0  # at known short texts alone, which take milliseconds
 HANG_FACTOR = 20  # or so many times what the last one took
-BEYOND_S = 10.0  # over TorchServe's own timeouts: what it should have ended by then
 SERVER_START_S = 60.0  # beside the models' own start-up time
 DEFAULT_STARTUP_S = 300.0  # of a model that no look has shown yet
 TERM_S = 10.0
@@ -37,18 +35,6 @@ class _Seen:
     looks: int = 0
 
 
-@dataclass
-class _Failing:
-    """Probes of a model that failed in a row while nothing else got on; `rounds` of actions that did not help."""
-
-    probes: int = 0
-    since: float = 0.0
-    error: str = ""
-    unreachable: bool = False
-    rounds: int = 0
-    latency_s: float = 0.0
-
-
 class Policy:
     """`spread` gives numbers from 0 to 1 for the jitter."""
 
@@ -57,8 +43,7 @@ class Policy:
         self._seen: dict[Hashable, _Seen] = {}
         self._next: dict[Hashable, _Seen] = {}
         self._paces: dict[tuple[Kind, str], Pace] = {}
-        self._failing: dict[str, _Failing] = {}
-        self._texts: dict[tuple[int, float], float] = {}
+        self._probes = Probes()
         self._answered: Process | None = None
         self._terminated: dict[tuple[int, float], float] = {}
         self._startup_s: float | None = None
@@ -97,12 +82,9 @@ class Policy:
         """Whatever was acted on has to show its signs anew."""
         if action.kind == "restart_torchserve" and action.process is not None:
             self._terminated = {action.process.key: now}
-            for failing in self._failing.values():
-                failing.probes = 0
+            self._probes.server_ends()
         elif action.kind == "end_worker":
-            failing = self._failing.setdefault(action.target, _Failing())
-            failing.rounds += failing.probes >= LOOKS
-            failing.probes = 0
+            self._probes.workers_end(action.target)
         elif action.kind == "revive_model":
             self._seen.pop(("no worker", action.target, action.version), None)
             self._seen.pop(("missing", action.target), None)
@@ -121,10 +103,9 @@ class Policy:
         for model in look.models:
             self._startup_s = max(self._startup_s or 0.0, model.startup_timeout_s)
         if look.server is None:
-            self._failing.clear()
+            self._probes.forget()
             return
-        progress = self._progress(look)
-        self._hear(now, look.probes, progress)
+        self._probes.hear(now, look)
         server = list(self._server(now, look, look.server))
         yield from server
         if server or not look.answers:
@@ -199,43 +180,18 @@ class Policy:
     def _limit_s(self, model: ModelLook, canaries: bool) -> float:
         if not canaries:
             return model.response_timeout_s + BEYOND_S
-        known = self._failing.get(model.model)
-        return min(model.response_timeout_s, max(HANG_S, HANG_FACTOR * (known.latency_s if known else 0.0)))
+        usual_s = self._probes.of(model.model).latency_s
+        return min(model.response_timeout_s, max(HANG_S, HANG_FACTOR * usual_s))
 
     # A model whose workers seem well and that does not answer.
 
-    def _progress(self, look: Look) -> set[str]:
-        """The models that have embedded users' texts since the last look."""
-        texts = {
-            worker.process.key: (model.model, worker.activity.texts)
-            for model in look.models
-            for worker in model.workers
-            if worker.activity is not None
-        }
-        moved = {name for key, (name, count) in texts.items() if count > self._texts.get(key, count)}
-        self._texts = {key: count for key, (_, count) in texts.items()}
-        return moved
-
-    def _hear(self, now: float, probes: tuple[Probe, ...], progress: set[str]) -> None:
-        for model in progress:
-            if model in self._failing:
-                self._failing[model].probes = self._failing[model].rounds = 0
-        for probe in probes:
-            failing = self._failing.setdefault(probe.model, _Failing())
-            if probe.ok:
-                self._failing[probe.model] = _Failing(latency_s=probe.latency_s)
-            elif probe.outcome != "wrong_vector" and probe.model not in progress:
-                failing.since = failing.since if failing.probes else now
-                failing.probes += 1
-                failing.error, failing.unreachable = probe.error, probe.outcome == "unreachable"
-
     def _sick(self, now: float, look: Look, server: Process, acted_on: set[str]) -> Iterator[Action]:
         defaults = [model for model in look.models if model.default and model.wanted]
-        sick = [model for model in defaults if self._is_sick(now, model)]
+        sick = [model for model in defaults if self._probes.is_sick(now, model)]
         for model in sick:
             if model.model in acted_on:
                 continue
-            failing = self._failing[model.model]
+            failing = self._probes.of(model.model)
             reason = f"{failing.probes} probes in a row failed: {failing.error}"
             alone = len(sick) < len(defaults)
             if failing.unreachable or (failing.rounds and not alone):
@@ -243,16 +199,3 @@ class Policy:
                 return
             for worker in model.workers:
                 yield Action("end_worker", model.model, reason, worker.process)
-
-    def _is_sick(self, now: float, model: ModelLook) -> bool:
-        failing = self._failing.get(model.model)
-        if failing is None or failing.probes < LOOKS:
-            return False
-        if not model.ready:
-            failing.probes = 0  # they load, or TorchServe is about to start them
-            return False
-        ready = [worker for worker in model.workers if worker.ready]
-        at_work = any(one.activity and one.activity.begun is not None and not one.activity.canaries for one in ready)
-        if at_work or any(one.activity is None for one in ready):
-            return now - failing.since > model.response_timeout_s + BEYOND_S
-        return True

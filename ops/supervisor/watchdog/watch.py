@@ -1,5 +1,6 @@
 """One look after the other: see, decide, act, tell."""
 
+import contextlib
 import logging
 import random
 import time
@@ -16,6 +17,7 @@ from ops.supervisor.watchdog.hands import Hands, OutdatedError
 from ops.supervisor.watchdog.ledger import Ledger, ledger_file, read_ledger
 from ops.supervisor.watchdog.look import Action
 from ops.supervisor.watchdog.policy import Policy
+from ops.torchserve.management import ManagementError
 
 log = logging.getLogger("embedkit.watchdog")
 
@@ -49,14 +51,15 @@ class Watch:
         # `embedkit up` and `down` change what runs: the two never act at once
         with at_once(self._settings.run / "up.lock") as alone:
             actions = self._policy.step(self._time.now, look, may_act=alone and pause is None)
-            if alone and look.answers and self._ledger.reviving:
-                self._hands.finish_reviving()
             for action in actions:
                 self._act(action)
+            if alone and look.answers:
+                with contextlib.suppress(ManagementError):  # then with the next look
+                    self._hands.finish_reviving()
         self._tell(paused=pause is not None)
 
     def _act(self, action: Action) -> None:
-        before = self._policy.budgets(self._time.now)[action.kind, action.target]
+        left = self._policy.budgets(self._time.now)[action.kind, action.target]
         what = f"{action.kind} {action.target}" + (f" pid {action.process.pid}" if action.process else "")
         try:
             self._hands.act(action)
@@ -68,7 +71,7 @@ class Watch:
             return
         self._ledger.actions[action.kind, action.target] += 1
         log.warning("%s%s: %s", what, " by SIGKILL" if action.force else "", action.reason)
-        if before == 0:
+        if left == 0:
             log.error("%s: the hour's budget is used up; it goes on at the slowest pace: look into it", what)
 
     def _say(self, text: str) -> None:

@@ -16,10 +16,10 @@ import psutil
 import requests
 
 from ops.errors import OpsError
-from ops.gateway.config import Route
 from ops.gateway.control import workers
 from ops.gateway.keys import write_keys
 from ops.gateway.program import gateway_command, gateway_files
+from ops.gateway.stage import Route
 from ops.observers import write_files
 from ops.settings import Settings
 from tests.e2e.stack import free_ports

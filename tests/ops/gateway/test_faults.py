@@ -18,9 +18,9 @@ import pytest
 import requests
 
 from ops.errors import OpsError
-from ops.gateway.config import Route
 from ops.gateway.keys import with_new, write_keys
 from ops.gateway.program import gateway_files
+from ops.gateway.stage import Route
 from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, haproxy, settings_for
 from tests.ops.gateway.stand_in import StandIn, serving
 
@@ -81,7 +81,6 @@ def test_overload_is_refused_at_once(tmp_path: Path) -> None:
         gateway(settings, (Route("minilm", 4, 20),)) as running,
         ThreadPoolExecutor(16) as pool,
     ):
-        time.sleep(1.2)  # until the gateway has seen that somebody is there
 
         def send() -> int:
             started = time.monotonic()
@@ -216,7 +215,7 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
 
 def test_idle_and_slow_clients_take_nobodys_place(tmp_path: Path) -> None:
     """Hundreds of silent connections and of bodies that do not come: another client is answered as before."""
-    settings = settings_for(tmp_path, gateway_header_s=2)
+    settings = settings_for(tmp_path, gateway_header_s=1)
     with serving(StandIn(settings.inference_port)), gateway(settings, (Route("minilm", 4, 20),)) as running:
         begun = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
         opened = [socket.create_connection(("127.0.0.1", settings.gateway_port), timeout=10) for _ in range(300)]

@@ -12,6 +12,9 @@ import orjson
 import pytest
 import requests
 
+from ops.exporter.families import Families
+from ops.exporter.source import AbsentError, SourceError
+from ops.exporter.sources.gateway import GatewaySource
 from ops.gateway.control import give_keys, key_use, workers
 from ops.gateway.keys import with_new, without
 from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, settings_for
@@ -302,7 +305,7 @@ def test_the_request_id_goes_through(one: Place) -> None:
     """A sane one is kept, forwarded and returned; none or a strange one is replaced."""
     kept = one.gateway.post(headers={"X-Request-Id": "abc-1.2_3"})
     assert kept.headers["X-Request-Id"] == one.behind.arrived[-1].headers["x-request-id"] == "abc-1.2_3"
-    for strange in ("a b", "x" * 200, '"', None):
+    for strange in ("a b", "x" * 200, '"', 'sane, "not', None):
         made = one.gateway.post(headers={"X-Request-Id": strange} if strange else {})
         assert len(made.headers["X-Request-Id"]) == 36
         assert made.headers["X-Request-Id"] == one.behind.arrived[-1].headers["x-request-id"]
@@ -359,21 +362,30 @@ def test_keys_open_the_gateway_and_go_no_further(tmp_path: Path) -> None:
             answer = running.post(headers={"Authorization": wrong} if wrong is not None else {})
             assert (answer.status_code, error_of(answer)["code"]) == (401, "invalid_api_key"), wrong
         assert behind.arrived == []
-        good = running.post(headers={"Authorization": f"bearer {alice}"})
+        good = running.post(headers={"Authorization": f"bearer {alice}", "X-Embedkit-Canary": "x", "Upgrade": "h2c"})
         assert good.status_code == 200
-        assert "authorization" not in behind.arrived[0].headers
+        assert {"authorization", "x-embedkit-canary", "upgrade"} & set(behind.arrived[0].headers) == set()
         assert requests.get(running.url + "/healthz", timeout=5).status_code == 503  # the truth, without a key
         assert running.logged(good.headers["X-Request-Id"])["key"] == "alice"
         assert (key_use(settings)["alice"].requests, key_use(settings)["alice"].refused) == (1, 0)
+        families = Families()
+        GatewaySource(settings).fetch(families)
+        counted = {family.name: family.samples for family in families}
+        assert [one.value for one in counted["gateway_up"]] == [1]
+        assert [(one.labels, one.value) for one in counted["gateway_key_requests"]] == [({"key": "alice"}, 1)]
         shown = running.log + " ".join(running.process.args) + (settings.etc / "haproxy.cfg").read_text()  # type: ignore[arg-type]
         assert alice not in shown
         assert alice.encode() not in b"".join(one.body for one in behind.arrived)
+    with pytest.raises(SourceError, match=r"gw\.sock"):
+        GatewaySource(settings).fetch(Families())
+    with pytest.raises(AbsentError):
+        GatewaySource(settings_for(tmp_path / "other")).fetch(Families())
 
 
 def test_keys_change_without_a_reload(tmp_path: Path) -> None:
     """A new key is taken and a revoked one refused at once, even on a connection that is open already."""
     keys, alice = with_new({}, "alice")
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path / "with blanks" / "ü")
     with serving(StandIn(settings.inference_port)), gateway(settings, keys=keys) as running:
         before = workers(settings)
         session = requests.Session()

@@ -63,7 +63,7 @@ def test_rows_fill_the_width() -> None:
 
 
 def test_the_service_is_read_in_the_order_of_an_incident() -> None:
-    """Budget, then rate, errors and duration, then where the time goes, batches, workers, canary."""
+    """Budget, then rate, errors and duration, then where the time goes, batches, workers, canary, gateway."""
     rows = [row.title for row in BOARDS[0].rows]
     assert rows == [
         "Error budget",
@@ -72,4 +72,5 @@ def test_the_service_is_read_in_the_order_of_an_incident() -> None:
         "Batches",
         "Queue and workers",
         "Canary",
+        "Gateway",
     ]

@@ -168,6 +168,25 @@ CASES = (
         },
         "minilm on host:9108: 5 workers started and ended within 15 minutes",
     ),
+    Case(  # a deploy: the workers of the bridge and the old ones end with their versions
+        "WorkerCrashLoop",
+        "critical",
+        {
+            **{f'{STARTS}{{{MINILM}, pid="{pid}"}}': "_x6 400x2 stale" for pid in range(1, 4)},
+            f'{STARTS}{{{MINILM}, pid="4"}}': "_x9 600x20",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+            f"embedkit_removed_workers_total{{{MINILM}}}": "4x30",
+            TORCHSERVE_START: "1x30",
+        },
+        {
+            **{f'{STARTS}{{{MINILM}, pid="{pid}"}}': "_x6 400x2 stale" for pid in range(1, 5)},
+            f'{STARTS}{{{MINILM}, pid="5"}}': "_x9 600x20",
+            f'torchserve_workers_wanted{{{MINILM}, version="1.0"}}': "2x30",
+            f"embedkit_removed_workers_total{{{MINILM}}}": "4x8 8x22",
+            TORCHSERVE_START: "1x30",
+        },
+        "minilm on host:9108: 3 workers started and ended within 15 minutes",
+    ),
     Case(
         "QueueSaturated",
         "warning",

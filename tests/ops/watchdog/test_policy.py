@@ -224,6 +224,15 @@ def test_a_start_has_its_time() -> None:
     assert kinds(actions) == [("restart_torchserve", "torchserve", 7)]
 
 
+def test_probes_that_failed_before_a_model_was_ready_do_not_count() -> None:
+    """A start in which nothing listens for a minute, and then at once a ready worker: no sign of illness."""
+    scene = Scene()
+    starting = Look(PROGRAMS, Process(7, 1.0), probes=(GONE,))
+    assert scene.sees(starting, times=12) == []
+    assert scene.sees(seen(WELL, worker(11), worker(12), probes=(GONE,)), times=2) == []
+    assert scene.sees(seen(WELL, worker(11), worker(12), probes=(GOOD,)), times=20) == []
+
+
 @pytest.mark.parametrize("state", ["STOPPED", "STOPPING", "STARTING", "BACKOFF", "EXITED", "RUNNING"])
 def test_only_a_fatal_program_is_started(state: str) -> None:
     """What an operator has stopped stays so, and what supervisord is at is its own."""

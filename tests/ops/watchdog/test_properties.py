@@ -44,7 +44,7 @@ looks = st.builds(
 runs = st.lists(st.tuples(looks, st.integers(1, 12)), min_size=1, max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(runs)
 def test_every_action_has_its_sign_in_this_look(run: list[tuple[Look, int]]) -> None:
     """Only what is seen now is acted on: a program that is FATAL, a server and workers that are there."""
@@ -69,7 +69,7 @@ def test_every_action_has_its_sign_in_this_look(run: list[tuple[Look, int]]) -> 
                 assert action.reason
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(runs)
 def test_no_look_of_a_pause_leads_to_an_action(run: list[tuple[Look, int]]) -> None:
     """Whatever is seen, nothing is done and no budget is drawn on."""
@@ -81,14 +81,14 @@ def test_no_look_of_a_pause_leads_to_an_action(run: list[tuple[Look, int]]) -> N
     assert policy.budgets(now) == {}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(looks)
 def test_never_at_the_first_look(look: Look) -> None:
     """One failure is none."""
     assert Policy(lambda: 0.0).step(5, look) == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(KINDS).map(LIMITS.__getitem__),
     st.floats(0, 1),

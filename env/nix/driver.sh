@@ -1,0 +1,38 @@
+# shellcheck shell=bash
+# Where the NVIDIA driver's libraries are. They belong to the kernel module that runs, so nixpkgs cannot have them.
+
+# Prints ":<folder>" to append to LD_LIBRARY_PATH, or nothing where there is no driver. On NixOS that is the system's
+# own folder. Elsewhere $1 gets links to the driver's few libraries: the host's whole library folder would bring its
+# glibc along, and nothing of nixpkgs runs with that.
+driver_libraries() {
+    local folder=$1 name path
+    if [ -e /run/opengl-driver/lib/libcuda.so.1 ]; then
+        echo ":/run/opengl-driver/lib"
+        return
+    fi
+    rm -rf "$folder"
+    while read -r name path; do
+        mkdir -p "$folder"
+        ln -sf "$path" "$folder/$name"
+    done < <(host_driver_libraries)
+    if [ -e "$folder/libcuda.so.1" ]; then
+        echo ":$folder"
+    fi
+}
+
+# Name and path of each, as the host's own loader finds them. With a driver of two word sizes the 64-bit ones count.
+host_driver_libraries() {
+    host_ldconfig | sed -nE \
+        's/^\s*(lib(cuda|cudadebugger|nvidia-(ml|ptxjitcompiler|nvvm|gpucomp))\.so\.[0-9.]+) \(.*x86-64.*\) => (.*)$/\1 \4/p'
+}
+
+# By its path: nixpkgs' own ldconfig may be on PATH, and knows nothing of the host.
+host_ldconfig() {
+    local ldconfig
+    for ldconfig in /sbin/ldconfig /usr/sbin/ldconfig; do
+        if [ -x "$ldconfig" ]; then
+            "$ldconfig" -p
+            return
+        fi
+    done
+}

@@ -1,0 +1,1 @@
+"""Replace a served model by another archive while it is served."""

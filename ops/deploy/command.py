@@ -1,0 +1,135 @@
+"""`embedkit deploy MODEL` and `embedkit rollback MODEL`: another archive in a served model's place, without a gap."""
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from archives.archive import opened
+from archives.placement import Need, misfits, overhead
+from archives.plan import CONFIG_NAME
+from archives.progress import Progress
+from env.hardware import Hardware, detect
+from ops.deploy.converge import Converging, Limits
+from ops.deploy.plan import bridge_name
+from ops.desired import Served, desired_file, previous_file, read_models
+from ops.errors import OpsError
+from ops.exclusive import exclusive
+from ops.prepare import prepare, spec_of
+from ops.served import prune
+from ops.settings import Settings
+from ops.supervisor.control import Supervisor
+from ops.torchserve.management import Management, ManagementError
+
+# On top of a model's own start-up time: JVM, supervisord, the other models' loads.
+START_ALLOWANCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deploy came to. `was` is the archive that served before; `dropped` names versions that were removed while
+    requests were still in flight on them."""
+
+    model: str
+    archive: str
+    was: str
+    changed: bool
+    dropped: tuple[str, ...]
+    seconds: float
+
+
+def lock_file(settings: Settings) -> Path:
+    """Held by every command that changes what runs."""
+    return settings.run / "up.lock"
+
+
+def deploy_model(settings: Settings, model: str, progress: Progress, *, drain_s: float | None = None) -> Deployed:
+    """Serve a model as models.toml has it now, in place of what is served.
+
+    Raises:
+        RefusedError: the new archive does not answer rightly; the old one goes on serving.
+        OpsError, ArchivesError: what else keeps it from being deployed, with the next step.
+    """
+    spec = spec_of(settings, model)
+    with exclusive(lock_file(settings), progress.say):
+        _served(settings, model)
+        prepared = prepare(spec, settings, detect(), progress)
+        limits = Limits(spec.startup_timeout_s + START_ALLOWANCE_S, drain_s)
+        return _replace(settings, prepared.served, prepared.need, limits=limits, progress=progress)
+
+
+def rollback_model(settings: Settings, model: str, progress: Progress, *, drain_s: float | None = None) -> Deployed:
+    """Serve the archive that a model was served from before; a deploy that was interrupted before it took effect is
+    only undone.
+
+    Raises:
+        as deploy_model.
+    """
+    spec = spec_of(settings, model)
+    with exclusive(lock_file(settings), progress.say):
+        current = _served(settings, model)
+        limits = Limits(spec.startup_timeout_s + START_ALLOWANCE_S, drain_s)
+        loaded = Management(settings).describe(model)
+        if any(one.archive != current.archive and one.version != bridge_name(current) for one in loaded[1:]):
+            started = time.monotonic()
+            progress.say(f"{model}: undoing a deploy that was interrupted")
+            Converging(settings, current, limits, progress).run()
+            return Deployed(model, current.archive, current.archive, False, (), time.monotonic() - started)
+        previous = read_models(previous_file(settings)).get(model)
+        if previous is None or not (settings.served / previous.archive).is_file():
+            raise OpsError(f"{model}: there is no archive to go back to, {current.archive} is the only one")
+        need = need_of(settings, previous, detect())
+        return _replace(settings, previous, need, limits=limits, progress=progress, rolling_back=True)
+
+
+def need_of(settings: Settings, one: Served, hardware: Hardware) -> Need:
+    """What an archive's workers take at most: the whole file, and what a worker takes beside its weights."""
+    path = settings.served / one.archive
+    with opened(path) as archive:
+        config = yaml.safe_load(archive.read(CONFIG_NAME))
+    on_gpu = bool(hardware.gpus) and config.get("deviceType") != "cpu"
+    return Need(one.model, int(config["minWorkers"]), path.stat().st_size + overhead(on_gpu=on_gpu), on_gpu)
+
+
+def _served(settings: Settings, model: str) -> Served:
+    supervisor = Supervisor(settings)
+    if not supervisor.running() or not supervisor.program("torchserve").alive:
+        raise OpsError(f"TorchServe does not run, so nothing is replaced: `embedkit up {model}` starts it")
+    current = read_models(desired_file(settings)).get(model)
+    if current is None:
+        raise OpsError(f"{model} is not served: `embedkit up {model}` adds it")
+    return current
+
+
+def check_room(settings: Settings, target: Served, need: Need, hardware: Hardware) -> None:
+    """Refuse a second version that the memory is too small for; one that is loaded already has taken its part.
+
+    Raises:
+        OpsError: with the figures and the ways out.
+    """
+    with contextlib.suppress(ManagementError):  # a server that still starts has no second version
+        loaded = Management(settings).describe(target.model)
+        if any(one.archive == target.archive or one.version == bridge_name(target) for one in loaded):
+            return
+    problems = misfits([need], hardware)
+    if problems:
+        raise OpsError(
+            f"{target.model}: the new version has to run beside the old one for a while, and there is no room: "
+            f"{'; '.join(problems)}. Or take it out of service meanwhile: `embedkit down {target.model}`, then "
+            f"`embedkit up {target.model}`"
+        )
+
+
+def _replace(
+    settings: Settings, target: Served, need: Need, *, limits: Limits, progress: Progress, rolling_back: bool = False
+) -> Deployed:
+    started, model = time.monotonic(), target.model
+    current = read_models(desired_file(settings))[model]
+    check_room(settings, target, need, detect())
+    converging = Converging(settings, target, limits, progress, rolling_back=rolling_back)
+    converging.run()
+    prune(settings)
+    took, dropped = time.monotonic() - started, tuple(converging.dropped)
+    return Deployed(model, target.archive, current.archive, target != current, dropped, took)

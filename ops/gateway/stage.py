@@ -1,0 +1,81 @@
+"""The second stage in haproxy.cfg: it waits for a TorchServe that is away, and sends again what that one lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ops.gateway.replies import error
+from ops.settings import Settings
+
+MOST_RESENDS = 3  # a request that was lost more often may be what ends the server
+OVERLOADED = {"Retry-After": "1"}
+
+
+@dataclass(frozen=True)
+class Route:
+    """A served model. `queue_size` is TorchServe's: requests that may wait there."""
+
+    model: str
+    queue_size: int
+    response_timeout_s: int
+
+
+def longest_s(settings: Settings, routes: Sequence[Route]) -> int:
+    """How long a request may be on its way through the second stage, in seconds."""
+    return MOST_RESENDS * (settings.gateway_wait_s + max((one.response_timeout_s for one in routes), default=0)) + 10
+
+
+def stage(settings: Settings, routes: Sequence[Route]) -> str:
+    """The second stage: one backend a model, which waits for a TorchServe that is away."""
+    address = f"abns@embedkit-gateway-{settings.gateway_port}"
+    models = "".join(_model(settings, one) for one in routes)
+    host = settings.inference_url().removeprefix("http://")
+    return f"""
+backend served
+    # A request is sent again where TorchServe ended under it: an embedding has no effect that could happen twice.
+    # Each comes to the next stage as the first of a connection: HAProxy drops later ones without an answer.
+    option http-server-close
+    retry-on conn-failure empty-response 502
+    retries {MOST_RESENDS}
+    server stage {address}
+
+frontend stage
+    bind {address} proto h1
+    no log
+    maxconn {settings.gateway_connections}
+    timeout client {longest_s(settings, routes)}s
+    use_backend model-%[path,field(3,/)]
+{models}
+# Whether TorchServe is there: without it, waiting is no overload.
+backend torchserve
+    option tcp-check
+    server torchserve {host} check inter 1s fall 1 rise 1
+"""
+
+
+def _model(settings: Settings, route: Route) -> str:
+    full = error(503, "overloaded", "The server is busy; try again.", headers=OVERLOADED)
+    own = {
+        400: error(400, "bad_request", "TorchServe cannot read this request."),
+        404: error(404, "model_not_found", f"TorchServe does not have this version of {route.model}.", param="model"),
+        405: error(405, "method_not_allowed", "TorchServe does not take this method here."),
+        413: error(413, "body_too_large", "The body is over what TorchServe takes."),
+        500: error(500, "internal_error", "The worker did not answer; the server's log says why."),
+        503: full,
+        507: error(503, "out_of_memory", "The device has no room; try again later.", headers=OVERLOADED),
+    }
+    replies = "".join(
+        f"    http-response return {answer} if {{ status {status} }} !handler\n" for status, answer in own.items()
+    )
+    host = settings.inference_url().removeprefix("http://")
+    return f"""
+backend model-{route.model}
+    http-reuse always
+    # HAProxy waits a second before each
+    retry-on conn-failure
+    retries {settings.gateway_wait_s}
+    timeout server {settings.gateway_wait_s + route.response_timeout_s}s
+    http-request deny {full} if {{ queue gt 0 }} {{ nbsrv(torchserve) gt 0 }}
+    # an answer of the handler says what made it; TorchServe's own are put into our form
+    acl handler res.hdr(X-Embedkit-Fingerprint) -m found
+{replies}    server torchserve {host} maxconn {route.queue_size}
+"""

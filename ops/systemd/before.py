@@ -1,0 +1,52 @@
+"""What the unit runs before supervisord: nothing of an earlier one may be in its way.
+
+    python -m ops.systemd.before var/state/settings.json
+
+systemd itself ends what a killed supervisord leaves. This is for all else: a service that was brought up by hand.
+"""
+
+import sys
+from pathlib import Path
+
+import psutil
+
+from ops.errors import OpsError
+from ops.supervisor.control import Supervisor
+from ops.torchserve import leftovers
+from ops.torchserve.launcher import read_settings
+
+GRACE_S = 5.0
+
+
+def clear(file: Path) -> list[int]:
+    """End what an earlier supervisord left behind; returns the pids.
+
+    Raises:
+        OpsError: a supervisord runs, or there never was an `embedkit up`.
+    """
+    try:
+        settings = read_settings(file)
+    except FileNotFoundError as error:
+        raise OpsError(f"{file} is missing: run `embedkit up` once as this user, then `embedkit down`") from error
+    if Supervisor(settings).running():
+        raise OpsError(f"it runs already, without systemd (pid {Supervisor(settings).pid()}): `embedkit down` first")
+    # This command names the file too, and so does what may have started it.
+    here = psutil.Process()
+    spared = {here.pid, *(one.pid for one in here.parents())}
+    left = [*leftovers.programs(settings), *leftovers.our_processes(settings)]
+    return leftovers.end([one for one in left if one.pid not in spared], GRACE_S)
+
+
+def main() -> int:
+    try:
+        ended = clear(Path(sys.argv[1]))
+    except (OpsError, ValueError, OSError) as error:
+        print(f"embedkit: {error}", file=sys.stderr)
+        return 1
+    if ended:
+        print(f"embedkit: ended what an earlier supervisord left: pids {', '.join(map(str, ended))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The systemd unit's own command lines, run by hand, as systemd is not there to do it."""
+
+import contextlib
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ops.supervisor.control import Supervisor
+from ops.systemd.unit import Place, commands, unit
+from tests.e2e.stack import Stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+@contextlib.contextmanager
+def started(stack: Stack, text: str) -> Iterator[subprocess.Popen[bytes]]:
+    """What systemd does at a start: ExecStartPre, then ExecStart; at the end a SIGTERM to the main process alone."""
+    prepare, *_ = commands(text, "ExecStartPre")
+    (command,) = commands(text, "ExecStart")
+    stack.run(*shlex.split(prepare))
+    log = (stack.folder / "unit.log").open("ab")
+    with log, subprocess.Popen(shlex.split(command), env=stack.environ, stdout=log, stderr=log) as main:
+        try:
+            yield main
+        finally:
+            main.send_signal(signal.SIGTERM)
+            main.wait(60)
+
+
+def test_the_unit_serves_and_comes_back_after_kill_9(deployment: Stack, first_up: str) -> None:
+    """ExecStart serves what was up before; killed with -9 and started again there is one server, no orphan, and the
+    same vector; a unit beside a running service refuses; a stop leaves nothing."""
+    assert first_up
+    stack = deployment
+    stack.embedkit("down")
+    place = Place(Path(sys.prefix), Path(sys.base_prefix), stack.folder, None)
+    text = unit(stack.settings, "root", place, firewall=False)
+    with started(stack, text) as main:
+        stack.eventually(lambda: Supervisor(stack.settings).running())
+        beside = stack.run(*shlex.split(next(iter(commands(text, "ExecStartPre")))), check=False)
+        assert beside.returncode == 1
+        assert f"pid {main.pid}" in beside.stderr
+        stack.eventually(lambda: answers(stack), 60)
+        expected = stack.embed()
+        before = {one.pid for one in stack.processes()}
+        main.kill()
+        main.wait()
+        with started(stack, text) as again:
+            assert stack.recovered(expected, within_s=60) < 60
+            assert again.poll() is None
+            after = {one.pid for one in stack.processes()}
+            assert not before & after
+            assert stack.jvm_pid() in after
+            assert sum("supervisord" in " ".join(one.cmdline()) for one in stack.processes()) == 1
+    stack.eventually(lambda: stack.processes() == [])
+
+
+def answers(stack: Stack) -> bool:
+    with contextlib.suppress(Exception):
+        return bool(np.linalg.norm(stack.embed()) > 0)
+    time.sleep(0.2)
+    return False

@@ -1,0 +1,228 @@
+"""Change without downtime, for real: deploys, rollbacks and drains under load, and whatever is killed meanwhile."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+import requests
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from tests.e2e.stack import BIN, TEXT, Stack
+from tests.model_folders import make_bge_shaped
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+MODEL = "tiny"
+ENTRY = '[tiny]\nsource = {{ folder = "{folder}" }}\nworkers = 1\nbackend = "torch"\ndtype = "float32"\n'
+
+
+@dataclass
+class Deployment:
+    """A stack that serves one of two small models under one name. `truth`: model → TEXT's vector by plain
+    sentence-transformers."""
+
+    stack: Stack
+    truth: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def choose(self, folder: str) -> None:
+        """What models.toml says from now on."""
+        self.stack.settings.models_file.write_text(ENTRY.format(folder=folder))
+
+    def whose(self, answer: requests.Response) -> str:
+        """Which model's right vector it is; fails where it is neither's."""
+        vector = np.asarray(answer.json()["data"][0]["embedding"])
+        (name,) = [name for name, true in self.truth.items() if np.allclose(vector, true, atol=1e-4)]
+        return name
+
+    def serving(self) -> str:
+        """The model whose vector comes back now."""
+        answer = self.stack.post({"input": TEXT}, MODEL)
+        assert answer.status_code == 200, answer.text
+        return self.whose(answer)
+
+    def versions(self) -> list[str]:
+        entries = requests.get(self.stack.settings.management_url(f"/models/{MODEL}/all"), timeout=10).json()
+        return [one["modelVersion"] for one in entries]
+
+    @contextlib.contextmanager
+    def changing(self, command: str, until: str) -> Iterator[subprocess.Popen[str]]:
+        """The command in its own process, at the moment when it says `until`; then it is killed."""
+        with subprocess.Popen(
+            [str(BIN / "embedkit"), command, MODEL],
+            env=self.stack.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            assert any(until in line for line in process.stderr), f"it ended without {until!r}"
+            yield process
+            process.kill()
+
+    def kill_server(self) -> None:
+        os.kill(self.stack.jvm_pid(), signal.SIGKILL)
+
+
+@dataclass
+class Load:
+    """Clients that send TEXT over and over. `outcomes`: whose right vector came, or what else → how often; `made_by`:
+    (fingerprint, whose vector) as they came together."""
+
+    deployment: Deployment
+    path: str = ""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    made_by: set[tuple[str, str]] = field(default_factory=set)
+    broken: list[float] = field(default_factory=list)  # when the requests without any answer were sent
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextlib.contextmanager
+    def running(self, clients: int, pause_s: float = 0.0) -> Iterator["Load"]:
+        threads = [threading.Thread(target=self._send, args=(pause_s,)) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+
+    def _send(self, pause_s: float) -> None:
+        with requests.Session() as session:
+            while not self._stop.wait(pause_s):
+                sent = time.monotonic()
+                try:
+                    answer = session.post(self.deployment.stack.url(MODEL, self.path), json={"input": TEXT}, timeout=45)
+                except requests.RequestException as error:
+                    self.outcomes[type(error).__name__] += 1
+                    self.broken.append(sent)
+                    continue
+                if answer.status_code != 200:
+                    self.outcomes[str(answer.status_code)] += 1
+                    continue
+                try:
+                    found = self.deployment.whose(answer)
+                except ValueError:
+                    found = "a wrong vector"
+                self.outcomes[found] += 1
+                self.made_by.add((answer.headers["X-Embedkit-Fingerprint"], found))
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployment]:
+    """Model `a` is served; `b` lies beside it."""
+    folder = Path(tempfile.mkdtemp(prefix="ek-"))
+    made = Deployment(Stack(folder))
+    for seed, name in enumerate("ab", 1):
+        make_bge_shaped(folder / name, layers=2, hidden=64, seed=seed)
+        model = SentenceTransformer(str(folder / name), device="cpu")
+        made.truth[name] = np.asarray(model.encode(TEXT, normalize_embeddings=True))
+    assert not np.allclose(made.truth["a"], made.truth["b"], atol=0.01)
+    made.choose("a")
+    made.stack.embedkit("up", MODEL)
+    assert made.serving() == "a"
+    yield made
+    made.stack.embedkit("down", check=False)
+    left = made.stack.processes()
+    for process in left:
+        process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+    assert left == []
+
+
+def test_no_request_fails_in_a_deploy_and_a_rollback(deployment: Deployment) -> None:
+    """Requests from clients that never pause: each gets the old or the new model's right vector, and its name."""
+    stack = deployment.stack
+    deployment.choose("b")
+    named = Load(deployment, "/1.0/v1/embeddings")
+    with Load(deployment).running(6) as load, named.running(1, pause_s=0.5):
+        done = orjson.loads(stack.embedkit("deploy", MODEL, "--drain-timeout", "5", "--json").stdout)
+        assert (done["changed"], deployment.serving(), deployment.versions()) == (True, "b", ["1.0"])
+        stack.embedkit("rollback", MODEL, "--drain-timeout", "5")
+        assert (deployment.serving(), deployment.versions()) == ("a", ["1.0"])
+    print(f"default: {dict(load.outcomes)}; by version: {dict(named.outcomes)}")
+    assert set(load.outcomes) == {"a", "b"}
+    assert load.outcomes.total() > 1000
+    assert sorted(whose for _, whose in load.made_by) == ["a", "b"]
+    # A URL that names a version is the documented limit: of each removal a request may be dropped, another get a 404.
+    assert named.outcomes.total() - named.outcomes["a"] - named.outcomes["b"] <= 4
+    assert named.outcomes["a wrong vector"] == 0
+
+
+def test_up_keeps_what_was_rolled_back(deployment: Deployment) -> None:
+    """models.toml still says what was rolled back from: `up` says so and leaves it; `deploy` is how to bring it."""
+    assert "as it was rolled back" in deployment.stack.embedkit("up").stderr
+    assert deployment.serving() == "a"
+
+
+def test_a_version_that_answers_wrongly_is_refused(deployment: Deployment) -> None:
+    """The old one serves on, and nothing of the new one is left in the server."""
+    stack = deployment.stack
+    seen = stack.settings.store / f"{MODEL}-1.0.verified.json"
+    sound = seen.read_bytes()
+    other = orjson.loads(sound)
+    other["vectors"][0].reverse()
+    seen.write_bytes(orjson.dumps(other))
+    refused = stack.embedkit("deploy", MODEL, check=False)
+    seen.write_bytes(sound)
+    assert refused.returncode == 1
+    assert "is refused" in refused.stderr
+    assert "a wrong vector came back" in refused.stderr
+    assert (deployment.serving(), deployment.versions()) == ("a", ["1.0"])
+
+
+def test_a_deploy_killed_before_it_took_effect_is_finished_by_the_next(deployment: Deployment) -> None:
+    """The default has not moved: a killed server comes back with the old model, status tells, the next one finishes."""
+    stack = deployment.stack
+    with deployment.changing("deploy", "workers ready") as process:
+        process.kill()
+    assert "was interrupted: `embedkit deploy tiny` finishes it" in stack.embedkit("status", check=False).stderr
+    deployment.kill_server()
+    stack.recovered(deployment.truth["a"], 60, MODEL)
+    stack.embedkit("deploy", MODEL)
+    assert (deployment.serving(), deployment.versions()) == ("b", ["1.0"])
+
+
+def test_the_new_version_comes_back_once_the_default_has_moved(deployment: Deployment) -> None:
+    """The server is killed right after it: it comes back with the new model, and `up`, a deploy here, goes on."""
+    stack = deployment.stack
+    deployment.choose("a")
+    with deployment.changing("up", "requests go to version 1.0-") as process:
+        deployment.kill_server()
+        stack.recovered(deployment.truth["a"], 60, MODEL)
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    assert (deployment.serving(), deployment.versions()) == ("a", ["1.0"])
+    assert stack.embedkit("status").stderr == ""
+
+
+def test_a_drain_loses_nothing_it_accepted(deployment: Deployment) -> None:
+    """Under load `down --drain` refuses with 503 until nobody listens any more; no request loses its answer before."""
+    stack, stopping = deployment.stack, 0.0
+    command = [str(BIN / "embedkit"), "down", "--drain", "--json"]
+    with Load(deployment).running(6) as load:
+        time.sleep(1)
+        with subprocess.Popen(command, env=stack.environ, stdout=-1, stderr=-1, text=True) as down:
+            assert down.stdout is not None
+            assert down.stderr is not None
+            for line in down.stderr:
+                if "stopping supervisord" in line:
+                    stopping = time.monotonic()
+            assert orjson.loads(down.stdout.read()) == {"stopped": True, "dropped": []}
+    print(dict(load.outcomes))
+    assert set(load.outcomes) == {"a", "503", "ConnectionError"}
+    assert [sent for sent in load.broken if sent < stopping - 0.5] == []
+    assert stack.processes() == []
