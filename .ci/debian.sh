@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Debian packages whose programs the tests run: Prometheus, Alertmanager, HAProxy, a terminal for `embedkit top`, what
-# judges the systemd unit and its firewall, a false clock. Installs them if it may, and else says what to install. Nothing that comes
+# judges the systemd unit and its firewall. Installs them if it may, and else says what to install. Nothing that comes
 # with them is left running.
 set -euo pipefail
 
@@ -8,7 +8,7 @@ set -euo pipefail
 NEEDED=(
     promtool=prometheus amtool=prometheus-alertmanager haproxy=haproxy tmux=tmux openssl=openssl curl=curl
     systemd-analyze=systemd nft=nftables ip=iproute2 nix=nix-bin shellcheck=shellcheck readelf=binutils
-    faketime=faketime gcc=gcc
+    gcc=gcc
 )
 
 missing=()
