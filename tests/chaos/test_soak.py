@@ -69,8 +69,8 @@ def soak(trial: Trial, order: int, what: str, more: Callable[[int], bool]) -> No
     trial.row(
         order,
         what,
-        f"no restart, no error; after {SETTLED_AFTER:,} requests a worker grows by less than {WORKER_GROWTH:.0%}, and the "
-        f"JVM stays below its heap limit + {SERVER_NATIVE_MB} MB",
+        f"no restart, no error; after {SETTLED_AFTER:,} requests a worker grows by less than {WORKER_GROWTH:.0%}, and "
+        f"the JVM stays below its heap limit + {SERVER_NATIVE_MB} MB",
         met=same and not cost.failed and watched.workers < WORKER_GROWTH and watched.server_mb < limit_mb,
         note=f"{cost.sent:,} requests in {seconds / 60:.0f} min; {watched.told()}",
     )
