@@ -8,7 +8,7 @@ set -euo pipefail
 NEEDED=(
     promtool=prometheus amtool=prometheus-alertmanager haproxy=haproxy tmux=tmux openssl=openssl curl=curl
     systemd-analyze=systemd nft=nftables ip=iproute2 nix=nix-bin shellcheck=shellcheck readelf=binutils
-    faketime=faketime gcc=gcc
+    gcc=gcc
 )
 
 missing=()

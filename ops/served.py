@@ -40,14 +40,10 @@ def published(settings: Settings, one: Served) -> tuple[Path, Verification | Non
 
 
 def prune(settings: Settings) -> None:
-    """Remove the archives that are neither served nor gone back to, and what was unpacked beside them."""
+    """Remove the archives that are neither served nor gone back to, and what a change has left beside them."""
     states = (desired_file(settings), previous_file(settings))
     names = {one.archive for state in states for one in read_models(state).values()}
     keep = names | {verification_path(settings.served / name).name for name in names}
     for path in settings.served.glob("*"):
-        if path.name in keep:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
+        if path.name not in keep:
             path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from ops.deploy.drain import wait_until_quiet
-from ops.deploy.folders import CLOSED, closed
+from ops.deploy.versions import CLOSED, closed
 from ops.settings import Settings
 from ops.torchserve.management import Management
 

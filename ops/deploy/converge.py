@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from archives.progress import Progress
 from ops.deploy.drain import wait_until_quiet
-from ops.deploy.folders import unpack
 from ops.deploy.plan import MakeDefault, Register, Remove, Step, Verify, next_step
 from ops.deploy.removed import add_removed
+from ops.deploy.versions import bridge
 from ops.desired import Served, commit, desired_file, read_models
 from ops.errors import OpsError
 from ops.prepare import reference_of
@@ -79,9 +79,9 @@ class Converging:
     def _take(self, step: Step) -> None:
         model = self._target.model
         match step:
-            case Register(version, bridge):
+            case Register(version, bridge=bridged):
                 self._say(f"loading {self._target.archive} as version {version}")
-                name = unpack(self._settings, self._target) if bridge else self._target.archive
+                name = bridge(self._settings, self._target) if bridged else self._target.archive
                 Management(self._settings, timeout_s=self._limits.startup_s).register(model, name)
             case Verify(version):
                 self._verify(version)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import orjson
-import psutil
 
 from archives.snapshot import hash_file
 from archives.store import write_whole
@@ -123,8 +122,11 @@ def prepare(settings: Settings, *, console: bool = False) -> list[str]:
     """
     # What an earlier supervisord left running holds our ports; those of this one descend from it, the gateway's workers
     # by way of their master.
-    family = {one.pid for one in psutil.Process(os.getppid()).children(recursive=True)}
-    orphans = [one for one in leftovers.programs(settings) if one.pid not in family]
+    orphans = [
+        one
+        for one in leftovers.programs(settings)
+        if one.pid != os.getpid() and os.getppid() not in {parent.pid for parent in one.parents()}
+    ]
     ended = leftovers.end([*leftovers.our_processes(settings), *orphans], GRACE_S)
     if ended:
         say(f"ended what an earlier server left: pids {', '.join(map(str, ended))}")

@@ -118,7 +118,7 @@ def test_workers_die_at_every_load_until_mended(
         for pid in trial.before.workers["minilm"]:
             os.kill(pid, signal.SIGKILL)
         time.sleep(100)
-        given_up = "exceeded maxRetryTimeout" in (stack.settings.logs / "ts.log").read_text()
+        given_up = "Auto recovery failed again" in (stack.settings.logs / "ts.log").read_text()
         assert site.serves(stack) is False
         trial.strike(lambda: aside.rename(unpacked))
         serving, full = trial.serving(200), trial.full_strength(200)

@@ -101,8 +101,8 @@ def test_a_full_disk_while_everything_restarts(small: Stack, record: Callable[[R
     filler = Filler(small.settings.var / "filler")
     with trial:
         filler.fill()
-        killed = time.monotonic()
         os.kill(trial.before.server, signal.SIGKILL)
+        killed = time.monotonic()
         time.sleep(45)
         served = site.serves(small)
         states = small.supervisorctl("status", "torchserve", check=False).stdout.split()[1]

@@ -20,7 +20,8 @@ REQUESTS = int(os.environ.get("SOAK_REQUESTS", "100000"))
 SETTLED_AFTER = 5_000  # requests
 SAMPLE_S = 2.0
 WORKER_GROWTH = 0.02
-SERVER_GROWTH = 0.05
+# The heap is touched as load asks for it, up to its limit: what lies beside it is what could leak.
+SERVER_NATIVE_MB = 256
 
 
 class Watched:
@@ -39,8 +40,9 @@ class Watched:
         return done
 
     @property
-    def server(self) -> float:
-        return growth(self._samples[self._trial.before.server])
+    def server_mb(self) -> float:
+        """The JVM's most."""
+        return max(rss for _, rss in self._samples[self._trial.before.server]) / site.MB
 
     @property
     def workers(self) -> float:
@@ -50,9 +52,7 @@ class Watched:
     def told(self) -> str:
         lines = [one for one in self._samples.values() if one]
         mb = ", ".join(f"{first[1] / site.MB:.0f} → {last[1] / site.MB:.0f} MB" for first, *_, last in lines)
-        return (
-            f"workers and JVM {mb}; fitted growth at most {self.workers:.1%} of a worker, {self.server:.1%} of the JVM"
-        )
+        return f"workers and JVM {mb}; fitted growth at most {self.workers:.1%} of a worker"
 
 
 def soak(trial: Trial, order: int, what: str, more: Callable[[int], bool]) -> None:
@@ -64,13 +64,14 @@ def soak(trial: Trial, order: int, what: str, more: Callable[[int], bool]) -> No
             time.sleep(SAMPLE_S)
         seconds = time.monotonic() - began
     cost, after = trial.toll, site.footprint(trial.stack)
+    limit_mb = trial.stack.settings.jvm_heap_mb + SERVER_NATIVE_MB
     same = (after.programs, after.workers) == (trial.before.programs, trial.before.workers)
     trial.row(
         order,
         what,
-        f"no restart, no error; after {SETTLED_AFTER:,} requests a worker grows by less than {WORKER_GROWTH:.0%} and "
-        f"the JVM by less than {SERVER_GROWTH:.0%}",
-        met=same and not cost.failed and watched.workers < WORKER_GROWTH and watched.server < SERVER_GROWTH,
+        f"no restart, no error; after {SETTLED_AFTER:,} requests a worker grows by less than {WORKER_GROWTH:.0%}, and "
+        f"the JVM stays below its heap limit + {SERVER_NATIVE_MB} MB",
+        met=same and not cost.failed and watched.workers < WORKER_GROWTH and watched.server_mb < limit_mb,
         note=f"{cost.sent:,} requests in {seconds / 60:.0f} min; {watched.told()}",
     )
 

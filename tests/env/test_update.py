@@ -60,9 +60,12 @@ def test_cpu_and_cuda13_move_together(checkout: Path) -> None:
 
 
 def test_what_pins_toml_decides_is_carried(checkout: Path) -> None:
-    """The JDK, and a driver edited by hand, reach the conda files, both tables and the page; comments stay."""
+    """The JDK, and a driver edited by hand, reach the conda files, both tables and the page; comments stay. An image,
+    with its digest, is left for a person to name.
+    """
     edit(checkout, "env/pins.toml", "driver = 580", "driver = 590")
-    assert update(checkout, [Change.parse("jdk==17")]).left == []
+    left = update(checkout, [Change.parse("jdk==17")]).left
+    assert [(one.file, one.what) for one in left] == [("env/Containerfile", "JDK_BASE")]
     after = contents(checkout)
     assert "wanted = 17" in after["env/pins.toml"]
     assert "# TorchServe's jar is Java 8 bytecode" in after["env/pins.toml"]

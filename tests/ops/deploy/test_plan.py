@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from ops.deploy.folders import CLOSED
 from ops.deploy.plan import MakeDefault, Register, Remove, Step, Verify, bridge_name, next_step
+from ops.deploy.versions import CLOSED
 from ops.desired import Served
 from ops.torchserve.management import Loaded
 
