@@ -95,7 +95,9 @@ class Settings(BaseModel):
     gateway_tls: LocalPath | None = Field(
         None, description="certificate chain and key, PEM, in one file: the gateway then speaks TLS alone"
     )
-    gateway_body_mb: int = Field(40, ge=1, description="largest body, in MiB; TorchServe takes 40")
+    gateway_body_mb: int = Field(
+        8, ge=1, description="largest body, in MiB; TorchServe takes 40, and a few such at once slow down everybody"
+    )
     gateway_connections: int = Field(2000, ge=10, description="connections at once")
     gateway_header_s: int = Field(
         10, ge=1, description="seconds for a client's headers, and for its body's first 64 KiB"

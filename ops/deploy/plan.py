@@ -45,7 +45,7 @@ Step = Register | Verify | MakeDefault | Remove
 
 
 def bridge_name(one: Served) -> str:
-    """The version, and the registered file's name behind the model's, of an archive on its way to its own name.
+    """The version of an archive on its way to its own name.
 
     models.toml allows no dash in a version: it is nobody else's.
     """

@@ -28,7 +28,7 @@ def bridge(settings: Settings, one: Served) -> str:
     Raises:
         ArchiveError: the archive is not whole.
     """
-    name = f"{one.model}-{bridge_name(one)}.mar"
+    name = f"{one.archive.removesuffix('.mar')}-bridge.mar"
     with _written(settings, name) as made, opened(settings.served / one.archive) as archive:
         for member in archive.infolist():
             if member.filename == TORCHSERVE_MANIFEST:

@@ -72,14 +72,3 @@ def abuse(stack: Stack, record: Callable[[Row], None], order: int, kind: str, mo
 def test_good_clients_do_not_notice(stack: Stack, record: Callable[[Row], None], order: int, kind: str) -> None:
     """As the kit sets the gateway up."""
     abuse(stack, record, order, kind)
-
-
-def test_a_lower_limit_keeps_large_bodies_out(stack: Stack, record: Callable[[Row], None]) -> None:
-    """With `gateway_body_mb` below their size they do not reach a worker."""
-    stack.environ["EMBEDKIT_GATEWAY_BODY_MB"] = "8"
-    try:
-        stack.embedkit("up")
-        abuse(stack, record, 44, "large bodies", more=", with `gateway_body_mb = 8`")
-    finally:
-        del stack.environ["EMBEDKIT_GATEWAY_BODY_MB"]
-        stack.embedkit("up")
