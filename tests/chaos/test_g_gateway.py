@@ -35,7 +35,8 @@ def p99(entries: Sequence[Entry]) -> float:
     return percentile(sorted(one.done - one.sent for one in entries), 0.99)
 
 
-def abuse(stack: Stack, record: Callable[[Row], None], order: int, kind: str, more: str = "") -> None:
+@pytest.mark.parametrize(("order", "kind"), list(enumerate(KINDS, 40)))
+def test_good_clients_do_not_notice(stack: Stack, record: Callable[[Row], None], order: int, kind: str) -> None:
     """Good clients' p99 stays within twice what it was before, and each of them is answered."""
     path = "/v1/models/minilm/embeddings"
     trial = Trial(stack, record, url=stack.settings.gateway_url(path), profiles=("short",))
@@ -61,14 +62,8 @@ def abuse(stack: Stack, record: Callable[[Row], None], order: int, kind: str, mo
     seen = ", ".join(f"{what}: {count}" for what, count in sorted(orjson.loads(done.stdout).items()))
     trial.row(
         order,
-        f"{TOLD[kind]}, at the gateway{more}",
+        f"{TOLD[kind]}, at the gateway",
         f"good clients' p99 within {TIMES:.0f}×, none fails",
         met=during <= TIMES * before and not trial.toll.failed and after.programs == trial.before.programs,
         note=f"p99 {before * 1000:.0f} → {during * 1000:.0f} ms ({during / before:.2f}×); they saw {seen or 'nothing'}",
     )
-
-
-@pytest.mark.parametrize(("order", "kind"), list(enumerate(KINDS, 40)))
-def test_good_clients_do_not_notice(stack: Stack, record: Callable[[Row], None], order: int, kind: str) -> None:
-    """As the kit sets the gateway up."""
-    abuse(stack, record, order, kind)
