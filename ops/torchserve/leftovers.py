@@ -13,6 +13,8 @@ import psutil
 from ops.settings import Settings
 
 SERVER_CLASS = "org.pytorch.serve.ModelServer"
+# The modules that supervisord runs with our settings file; systemd runs others with it.
+PROGRAMS = frozenset({"ops.torchserve.launcher", "ops.exporter", "ops.supervisor.watchdog"})
 
 
 def is_server(cmdline: list[str], settings: Settings) -> bool:
@@ -35,7 +37,7 @@ def is_worker(cmdline: list[str], settings: Settings) -> bool:
 
 def is_program(cmdline: list[str], settings: Settings) -> bool:
     """Whether this is another program of ours under supervisord: one with our settings file, or --config=<of ours>."""
-    if "-m" in cmdline and str(settings.state / "settings.json") in cmdline:
+    if str(settings.state / "settings.json") in cmdline and not PROGRAMS.isdisjoint(cmdline):
         return True
     if str(settings.etc / "haproxy.cfg") in cmdline:  # master and workers
         return True

@@ -1,5 +1,6 @@
 """A real Prometheus with the kit's rules beside the real service: it shows what clients see and what happens."""
 
+import contextlib
 import math
 import os
 import re
@@ -164,8 +165,9 @@ def test_a_hung_server_does_not_hang_a_scrape(stack: Stack, prometheus: Server) 
         assert prometheus.value("max_over_time(scrape_duration_seconds[4s])", at) < 1
         assert prometheus.value('embedkit_source_up{source="host"}') == 1
     finally:
-        os.kill(server, signal.SIGCONT)
-    stack.recovered(expected, 15)
+        with contextlib.suppress(ProcessLookupError):  # the watchdog may have ended it
+            os.kill(server, signal.SIGCONT)
+    stack.recovered(expected, 60)
 
 
 def test_an_outage_fires_the_right_alerts(stack: Stack, prometheus: Server) -> None:

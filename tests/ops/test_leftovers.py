@@ -31,6 +31,8 @@ def test_ours_are_known_by_our_paths(tmp_path: Path) -> None:
     assert leftovers.is_program([*exporter, str(settings.state / "settings.json")], settings)
     assert not leftovers.is_program([*exporter, "/elsewhere/settings.json"], settings)
     assert not leftovers.is_program(["nano", str(settings.state / "settings.json")], settings)
+    before = ["python", "-m", "ops.systemd.before", str(settings.state / "settings.json")]
+    assert not leftovers.is_program(before, settings)
 
 
 def test_a_stopped_worker_of_ours_is_ended_and_a_strangers_lives(tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_clearing_leaves_the_folder_empty(tmp_path: Path) -> None:
 def test_another_users_process_is_never_ours(tmp_path: Path) -> None:
     """A process of another user with our paths, such as the sudo that started us, is not ours to end."""
     settings = settings_in(tmp_path)
-    words = [sys.executable, "-c", "import time; time.sleep(60)", "-m", str(settings.state / "settings.json")]
+    words = [sys.executable, "-c", "import time; time.sleep(60)", "ops.exporter", str(settings.state / "settings.json")]
     with subprocess.Popen(words) as other:
         try:
             assert [one.pid for one in leftovers.programs(settings)] == [other.pid]
