@@ -162,7 +162,7 @@ def test_a_hung_server_does_not_hang_a_scrape(stack: Stack, prometheus: Server) 
             assert re.search(r"^torchserve_up 0\.0$", shown, re.MULTILINE)
             assert re.search(r"^host_cpus ", shown, re.MULTILINE)
         at = after_two_scrapes()
-        assert prometheus.value("max_over_time(scrape_duration_seconds{job="embedkit"}[4s])", at) < 1
+        assert prometheus.value('max_over_time(scrape_duration_seconds{job="embedkit"}[4s])', at) < 1
         assert prometheus.value('embedkit_source_up{source="host"}') == 1
     finally:
         with contextlib.suppress(ProcessLookupError):  # the watchdog may have ended it
