@@ -64,11 +64,13 @@ def _worker_us(folder: Path, texts: int) -> float:
 
     def batches() -> None:
         for _ in range(BATCHES):
+            telemetry.at_work()
             for stage in STAGES:
                 with telemetry.stage(stage, items):
                     pass
             telemetry.batch(texts=texts, tokens=20 * texts, padded=24 * texts, truncated=0)
             telemetry.answered(0.01)
+            telemetry.idle()
 
     return min(_cpu_us(batches) for _ in range(ROUNDS)) / (BATCHES * texts)
 

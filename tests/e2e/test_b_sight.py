@@ -45,6 +45,7 @@ def prometheus(deployment: Stack, first_up: str, tmp_path_factory: pytest.TempPa
     settings = Settings(
         var=tmp_path_factory.mktemp("prometheus"),
         exporter_port=deployment.settings.exporter_port,
+        gateway_metrics_port=deployment.settings.gateway_metrics_port,
         prometheus_port=free_ports(1)[0],
         alertmanager="off",
         grafana="off",
