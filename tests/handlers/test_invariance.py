@@ -41,7 +41,7 @@ def companies(count: int, of: int) -> list[list[int]]:
     return [chance.choices(range(of), k=chance.randint(1, 20)) for _ in range(count)]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", ["minilm", "bge"])

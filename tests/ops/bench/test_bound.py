@@ -82,6 +82,7 @@ def embedded(children: Children, texts: Sequence[str]) -> list[list[float]]:
     return vectors
 
 
+@pytest.mark.slow
 def test_the_packed_engine_and_plain_encode_agree(material: Material) -> None:
     """The engine of the archive, with other threads than its card says, gives sentence-transformers' vectors."""
     texts = Texts(2).take("mixed", 12)
@@ -99,6 +100,7 @@ def test_the_packed_engine_and_plain_encode_agree(material: Material) -> None:
     assert cosine(np.asarray(ours[0]), theirs[1]) < 0.999
 
 
+@pytest.mark.slow
 def test_every_way_computes_every_text(material: Material, tmp_path: Path) -> None:
     """A timing a way, each over all texts and their real tokens."""
     source = Texts(3)
