@@ -6,6 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from archives.catalogue import ModelSpec
 from archives.fetch import fetch
 from archives.pack import pack
@@ -15,6 +17,7 @@ ALLOWED = 1.3
 BYTES = 400 << 20  # of random weights: nothing that could be compressed
 
 
+@pytest.mark.slow
 def test_speed(tiny_folder: Path, tmp_path: Path) -> None:
     """The best of three packs takes at most 1.3 times the best of three `cp` + `sha256sum` of the same folder."""
     folder, copy = tmp_path / "model", tmp_path / "copy"

@@ -156,6 +156,7 @@ def test_a_model_taken_out_stays_out(stack: Stack) -> None:
     stack.recovered(expected, 5)
 
 
+@pytest.mark.slow
 def test_a_flag_of_up_is_known_to_the_other_commands(stack: Stack) -> None:
     """After `up --inference-port`, status and embed ask at that port without being told; `up` again moves it back."""
     other = free_ports(1)[0]
