@@ -34,12 +34,20 @@ def started(stack: Stack, text: str) -> Iterator[subprocess.Popen[bytes]]:
             main.wait(60)
 
 
-def test_the_unit_serves_and_comes_back_after_kill_9(deployment: Stack, first_up: str) -> None:
+@pytest.fixture
+def stack(deployment: Stack, first_up: str) -> Iterator[Stack]:
+    """The deployment, down; up again for whoever comes next."""
+    assert first_up
+    deployment.embedkit("down")
+    try:
+        yield deployment
+    finally:
+        deployment.embedkit("up")
+
+
+def test_the_unit_serves_and_comes_back_after_kill_9(stack: Stack) -> None:
     """ExecStart serves what was up before; killed with -9 and started again there is one server, no orphan, and the
     same vector; a unit beside a running service refuses; a stop leaves nothing."""
-    assert first_up
-    stack = deployment
-    stack.embedkit("down")
     place = Place(Path(sys.prefix), Path(sys.base_prefix), stack.folder, None)
     text = unit(stack.settings, "root", place, firewall=False)
     with started(stack, text) as main:
