@@ -1,11 +1,10 @@
 """A deployment to break, and the table of how it took it."""
 
+import contextlib
 import datetime
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from ops.settings import ROOT
 from tests.chaos import site
 from tests.chaos.table import HEADS, Row, cells, markdown, merged, page, read_rows, to_json
 from tests.chaos.trial import Trial, plain_start
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, own_stack
 
 FIGURES = ROOT / "docs" / "chaos.json"
 PAGE = ROOT / "docs" / "chaos.md"
@@ -62,46 +61,27 @@ def record(pytestconfig: pytest.Config, ran_on: str) -> Callable[[Row], None]:
     return keep
 
 
-def ended(stack: Stack) -> list[int]:
-    """Stop a deployment; the pids of what `embedkit down` has left, killed then."""
-    stack.embedkit("down", check=False)
-    left = stack.processes()
-    for process in left:
-        process.kill()
-    return [process.pid for process in left]
+@contextlib.contextmanager
+def minilm_stack() -> Iterator[Stack]:
+    """A deployment of its own that can serve minilm."""
+    with own_stack() as stack:
+        shutil.copy(ROOT / "archives" / "models.toml", stack.folder / "models.toml")
+        yield stack
 
 
 @pytest.fixture
 def fresh_stack() -> Iterator[Callable[[], Stack]]:
     """Makes deployments in folders of their own, for faults that need settings of their own; ends them all."""
-    made: list[Stack] = []
-
-    def make() -> Stack:
-        folder = Path(tempfile.mkdtemp(prefix="ek-"))  # short: unix sockets lie below it
-        shutil.copy(ROOT / "archives" / "models.toml", folder / "models.toml")
-        made.append(Stack(folder))
-        return made[-1]
-
-    yield make
-    left = [pid for stack in made for pid in ended(stack)]
-    for stack in made:
-        shutil.rmtree(stack.folder, ignore_errors=True)
-    assert left == []
+    with contextlib.ExitStack() as made:
+        yield lambda: made.enter_context(minilm_stack())
 
 
 @pytest.fixture(scope="session")
 def shared_stack() -> Iterator[Stack]:
     """The deployment that most faults strike, serving minilm."""
-    folder = Path(tempfile.mkdtemp(prefix="ek-"))
-    shutil.copy(ROOT / "archives" / "models.toml", folder / "models.toml")
-    stack = Stack(folder)
-    try:
+    with minilm_stack() as stack:
         stack.embedkit("up")
         yield stack
-    finally:
-        left = ended(stack)
-        shutil.rmtree(folder, ignore_errors=True)
-    assert left == []
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import site
-from tests.chaos.conftest import ended
 from tests.chaos.ledger import toll
 from tests.chaos.table import Row
 from tests.chaos.trial import Trial
@@ -40,7 +39,7 @@ def small(_may_mount: None, fresh_stack: Callable[[], Stack]) -> Iterator[Stack]
         stack.embedkit("up")
         yield stack
     finally:
-        left = ended(stack)
+        left = stack.end()
         subprocess.run(["umount", "--lazy", str(var)], check=True)
     assert left == []
 

@@ -3,10 +3,8 @@
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -16,7 +14,7 @@ from ops.settings import ROOT
 from ops.supervisor.watchdog.ledger import ledger_file, read_ledger
 from ops.supervisor.watchdog.look import Kind
 from tests.e2e.load import embed_call, send, texts
-from tests.e2e.stack import BIN, Stack
+from tests.e2e.stack import BIN, Stack, own_stack
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e]
 
@@ -27,17 +25,10 @@ MODULES = {"exporter": "ops.exporter", "watchdog": "ops.supervisor.watchdog"}
 @pytest.fixture(scope="module")
 def deployment() -> Iterator[Stack]:
     """A deployment that serves minilm, for these tests alone."""
-    folder = Path(tempfile.mkdtemp(prefix="ek-"))  # short: unix sockets lie below it
-    made = Stack(folder)
-    shutil.copy(ROOT / "archives" / "models.toml", folder / "models.toml")
-    made.embedkit("up")
-    yield made
-    made.embedkit("down", check=False)
-    left = made.processes()
-    for process in left:
-        process.kill()
-    shutil.rmtree(folder, ignore_errors=True)
-    assert left == []
+    with own_stack() as made:
+        shutil.copy(ROOT / "archives" / "models.toml", made.folder / "models.toml")
+        made.embedkit("up")
+        yield made
 
 
 @pytest.fixture

