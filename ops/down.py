@@ -7,7 +7,7 @@ from archives.progress import Progress
 from ops.deploy.close import close
 from ops.desired import desired_file, forget, read_models, write_models
 from ops.errors import OpsError
-from ops.exclusive import exclusive
+from ops.exclusive import exclusive, lock_file
 from ops.gateway.live import follow_models
 from ops.gateway.program import socket_file as gateway_socket
 from ops.settings import Settings
@@ -39,7 +39,7 @@ def bring_down(settings: Settings, progress: Callable[[str], None], drain: Drain
         OpsError: supervisord does not end.
     """
     dropped: list[str] = []
-    with exclusive(settings.run / "up.lock", progress):
+    with exclusive(lock_file(settings), progress):
         ours = {process.pid for process in leftovers.our_processes(settings)}
         supervisor = Supervisor(settings)
         ran = supervisor.running()
@@ -73,7 +73,7 @@ def take_out(
     Raises:
         OpsError: a name is not served, or TorchServe refuses.
     """
-    with exclusive(settings.run / "up.lock", progress.say):
+    with exclusive(lock_file(settings), progress.say):
         desired = read_models(desired_file(settings))
         going = list(names)
         unknown = [name for name in going if name not in desired]

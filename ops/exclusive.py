@@ -8,6 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from ops.settings import Settings
+
+
+def lock_file(settings: Settings) -> Path:
+    """What every command that changes what is served holds meanwhile."""
+    return settings.run / "up.lock"
+
 
 def _taken(handle: IO[str], how: int = fcntl.LOCK_EX) -> bool:
     try:

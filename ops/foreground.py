@@ -10,10 +10,9 @@ from typing import NoReturn
 from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.progress import Progress
 from env.hardware import detect
-from ops.deploy.command import lock_file
 from ops.desired import commit, desired_file, write_models
 from ops.errors import OpsError
-from ops.exclusive import exclusive
+from ops.exclusive import exclusive, lock_file
 from ops.private import keep_private
 from ops.served import prune
 from ops.settings import Settings
@@ -57,7 +56,6 @@ def run_service(settings: Settings, names: Iterable[str], progress: Progress, *,
         OpsError, ArchivesError: what keeps it from serving, with the next step.
     """
     keep_private(settings)
-    settings.run.mkdir(parents=True, exist_ok=True)
     with exclusive(lock_file(settings), progress.say):
         if Supervisor(settings).running():
             raise OpsError(f"the service of {settings.var} runs already: `embedkit down` stops it")

@@ -168,6 +168,11 @@ class Settings(BaseModel):
         return self.var / "state"
 
     @property
+    def file(self) -> Path:
+        """Where `up` leaves the settings it ran with, so that a restart never depends on anybody's environment."""
+        return self.state / "settings.json"
+
+    @property
     def temp(self) -> Path:
         """TorchServe's private TEMP: unpacked archives and the workers' sockets."""
         return self.var / "embedkit-tmp"  # emptied at each start: a name that nobody else has

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import psutil
 
-from ops.deploy.command import lock_file
 from ops.deploy.plan import next_step
 from ops.desired import Served
-from ops.exclusive import holder
+from ops.exclusive import holder, lock_file
 from ops.pause import paused
 from ops.probe import Probe, Reference, probe, unverified
 from ops.settings import OBSERVERS, Settings

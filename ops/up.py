@@ -15,12 +15,12 @@ from env.checks import port_is_free
 from env.hardware import Hardware, detect
 from env.jdk import find_jdk
 from ops import observers
-from ops.deploy.command import START_ALLOWANCE_S, check_room, lock_file
+from ops.deploy.command import START_ALLOWANCE_S, check_room
 from ops.deploy.converge import Converging, Limits
 from ops.deploy.plan import next_step
 from ops.desired import Served, commit, desired_file, read_models, rolled_back_file
 from ops.errors import OpsError
-from ops.exclusive import exclusive
+from ops.exclusive import exclusive, lock_file
 from ops.gateway.program import files_now
 from ops.preflight import preflight
 from ops.prepare import Prepared, known_references, misfits, prepare
@@ -33,7 +33,7 @@ from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
 from ops.taken import Taken, inputs
 from ops.torchserve import leftovers
-from ops.torchserve.launcher import in_force, settings_file
+from ops.torchserve.launcher import in_force
 from ops.torchserve.management import Management, ManagementError
 
 
@@ -67,7 +67,7 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
 def write_settings(settings: Settings) -> None:
     """Leave the settings for the programs that read them, and for this user alone: alert_webhook may be a secret."""
     content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
-    write_whole(settings_file(settings), content, mode=0o600)
+    write_whole(settings.file, content, mode=0o600)
 
 
 def _optional(settings: Settings, supervisor: Supervisor, models: Iterable[str], progress: Progress) -> observers.Plan:
@@ -221,7 +221,6 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
     """
     started = time.monotonic()
     keep_private(settings)
-    settings.run.mkdir(parents=True, exist_ok=True)
     with exclusive(lock_file(settings), progress.say):
         specs = wanted_specs(settings, names)
         goal = make_ready(settings, specs, progress, hardware or detect())

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
@@ -16,7 +15,7 @@ from ops.deploy.converge import Converging, Limits
 from ops.deploy.plan import bridge_name
 from ops.desired import Served, desired_file, previous_file, read_models
 from ops.errors import OpsError
-from ops.exclusive import exclusive
+from ops.exclusive import exclusive, lock_file
 from ops.prepare import prepare, spec_of
 from ops.served import prune
 from ops.settings import Settings
@@ -38,11 +37,6 @@ class Deployed:
     changed: bool
     dropped: tuple[str, ...]
     seconds: float
-
-
-def lock_file(settings: Settings) -> Path:
-    """Held by every command that changes what runs."""
-    return settings.run / "up.lock"
 
 
 def deploy_model(settings: Settings, model: str, progress: Progress, *, drain_s: float | None = None) -> Deployed:

@@ -41,7 +41,7 @@ def check_paths(settings: Settings) -> None:
 
 
 def torchserve(settings: Settings) -> Program:
-    launcher = (sys.executable, "-m", "ops.torchserve.launcher", str(settings.state / "settings.json"))
+    launcher = (sys.executable, "-m", "ops.torchserve.launcher", str(settings.file))
     return Program(
         "torchserve",
         launcher,
@@ -55,12 +55,12 @@ def torchserve(settings: Settings) -> Program:
 
 
 def exporter(settings: Settings) -> Program:
-    command = (sys.executable, "-m", "ops.exporter", str(settings.state / "settings.json"))
+    command = (sys.executable, "-m", "ops.exporter", str(settings.file))
     return Program("exporter", command, {"startsecs": 2, "startretries": 5, "stopwaitsecs": 10})
 
 
 def watchdog(settings: Settings) -> Program:
-    command = (sys.executable, "-m", "ops.supervisor.watchdog", str(settings.state / "settings.json"))
+    command = (sys.executable, "-m", "ops.supervisor.watchdog", str(settings.file))
     return Program(
         "watchdog", command, {"startsecs": 2, "startretries": 5, "stopwaitsecs": 10}, events=f"TICK_{TICK_S:.0f}"
     )

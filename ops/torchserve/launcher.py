@@ -35,11 +35,6 @@ def say(text: str) -> None:
     print(f"embedkit launcher: {text}", flush=True)
 
 
-def settings_file(settings: Settings) -> Path:
-    """Where `up` leaves the settings it ran with, so that a restart never depends on anybody's environment."""
-    return settings.state / "settings.json"
-
-
 def read_settings(path: Path) -> Settings:
     return Settings.model_validate(orjson.loads(path.read_bytes()))
 
@@ -50,7 +45,7 @@ def in_force(settings: Settings) -> Settings:
     Raises:
         OpsError: the file is damaged, or was written for another var/, whose service it would then control.
     """
-    file = settings_file(settings)
+    file = settings.file
     try:
         found = read_settings(file)
     except FileNotFoundError:

@@ -37,7 +37,7 @@ def is_worker(cmdline: list[str], settings: Settings) -> bool:
 
 def is_program(cmdline: list[str], settings: Settings) -> bool:
     """Whether this is another program of ours under supervisord: one with our settings file, or --config=<of ours>."""
-    if str(settings.state / "settings.json") in cmdline and not PROGRAMS.isdisjoint(cmdline):
+    if str(settings.file) in cmdline and not PROGRAMS.isdisjoint(cmdline):
         return True
     if str(settings.etc / "haproxy.cfg") in cmdline:  # master and workers
         return True

@@ -13,7 +13,6 @@ from ops.errors import OpsError
 from ops.foreground import exact_specs, run_service
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
-from ops.torchserve.launcher import settings_file
 
 
 @pytest.fixture
@@ -34,8 +33,8 @@ def test_named_models_are_all_that_is_served(settings: Settings) -> None:
 def test_it_becomes_what_supervisord_would_run(settings: Settings) -> None:
     """With --server it becomes the launcher that supervisord would run, with its log on stdout; else supervisord."""
     command, _ = foreground._commands(settings, (), SILENT, server=True)
-    assert command[1:] == ["-m", "ops.torchserve.launcher", str(settings_file(settings)), "--console"]
-    assert json.loads(settings_file(settings).read_bytes())["store"] == str(settings.store)
+    assert command[1:] == ["-m", "ops.torchserve.launcher", str(settings.file), "--console"]
+    assert json.loads(settings.file.read_bytes())["store"] == str(settings.store)
     command, _ = foreground._commands(settings, (), SILENT, server=False)
     assert command[1:] == ["-c", str(settings.etc / "supervisord.conf"), "--nodaemon"]
     assert (settings.etc / "supervisord.conf").is_file()

@@ -17,7 +17,6 @@ from ops.settings import Settings
 from ops.supervisor.config import config_file
 from ops.systemd.before import clear
 from ops.systemd.unit import Place, commands, unit
-from ops.torchserve.launcher import settings_file
 
 USER = "daemon"  # number 1 on every Debian
 MOST_EXPOSED = 25  # tenths; systemd calls less than 50 medium, and less than 20 OK
@@ -85,7 +84,7 @@ def test_before_the_first_up_it_says_what_to_do(tmp_path: Path) -> None:
 def test_what_started_it_is_spared(tmp_path: Path) -> None:
     """A wrapper that shows this command as its own is no leftover."""
     settings = Settings(var=tmp_path)
-    file = settings_file(settings)
+    file = settings.file
     file.parent.mkdir()
     file.write_text(settings.model_dump_json())
     done = subprocess.run(

@@ -8,7 +8,7 @@ import time
 import psutil
 
 from ops.errors import OpsError
-from ops.exclusive import at_once
+from ops.exclusive import at_once, lock_file
 from ops.pause import paused
 from ops.settings import Settings
 from ops.supervisor.watchdog.clock import LookingTime
@@ -49,7 +49,7 @@ class Watch:
         self._say(pause.said(time.time()) if pause else "")
         self._ledger.expect({model.model for model in look.models}, look.programs)
         # `embedkit up` and `down` change what runs: the two never act at once
-        with at_once(self._settings.run / "up.lock") as alone:
+        with at_once(lock_file(self._settings)) as alone:
             actions = self._policy.step(self._time.now, look, may_act=alone and pause is None)
             for action in actions:
                 self._act(action)
