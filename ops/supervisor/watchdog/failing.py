@@ -11,7 +11,7 @@ BEYOND_S = 10.0  # over TorchServe's own timeouts: what it should have ended by 
 
 @dataclass
 class Failing:
-    """Probes of one model that failed in a row; `rounds` of ended workers that did not help; `latency_s` of the last
+    """Looks in a row with failed probes of a model; `rounds` of ended workers that did not help; `latency_s` of the last
     good probe."""
 
     probes: int = 0
@@ -47,19 +47,23 @@ class Probes:
         failing.probes = 0
 
     def hear(self, now: float, look: Look) -> None:
-        """Count what came back of models that have a ready worker; users that get their vectors outweigh it. A wrong
-        vector is for people to judge."""
+        """Count what came back of models that have a ready worker, once a look; users that get their vectors outweigh
+        it. A wrong vector is for people to judge."""
         progress = self._progress(look)
         for model in progress:
             self.of(model).probes = self.of(model).rounds = 0
         ready = {model.model for model in look.models if model.default and model.ready}
         for name in set(self._failing) - ready:
             self.of(name).probes = 0  # it loads, or TorchServe is about to start its workers
+        failed: dict[str, Probe] = {}
         for probe in look.probes:
             if probe.ok:
                 self._failing[probe.model] = Failing(latency_s=probe.latency_s)
+                failed.pop(probe.model, None)
             elif probe.outcome != "wrong_vector" and probe.model in ready - progress:
-                self._failed(now, self.of(probe.model), probe)
+                failed[probe.model] = probe
+        for name, probe in failed.items():
+            self._failed(now, self.of(name), probe)
 
     def _failed(self, now: float, failing: Failing, probe: Probe) -> None:
         failing.since = failing.since if failing.probes else now
