@@ -67,14 +67,6 @@ def locked_packages(choice: Choice) -> dict[str, str]:
     return packages_of(choice.lock.read_text(encoding="utf-8"))
 
 
-def installed_versions() -> dict[str, str]:
-    """Distribution name (normalised) → version of everything installed here; of two, the one that would be imported."""
-    versions: dict[str, str] = {}
-    for one in importlib.metadata.distributions():
-        versions.setdefault(canonicalize_name(one.metadata["Name"]), one.version)
-    return versions
-
-
 def lock_matches(choice: Choice, installed: Mapping[str, str]) -> Finding:
     """The lock against what is installed: missing packages and other versions, by name."""
     locked = locked_packages(choice)

@@ -10,13 +10,13 @@ from pathlib import Path
 from packaging.version import Version
 from pydantic import TypeAdapter, ValidationError
 
-from env.checks import installed_versions, probe_torch
+from env.checks import probe_torch
 from env.chooser import installed
 from env.door import door
 from env.errors import PinError
 from env.jdk import JdkError, find_jdk
 from env.pins import Pins
-from env.requirements import packages_of
+from env.requirements import installed_versions, packages_of
 
 # What puts packages there, and the kit itself.
 NOT_PINNED = frozenset({"pip", "embedkit"})

@@ -53,7 +53,7 @@ def bring_down(settings: Settings, progress: Callable[[str], None], drain: Drain
             progress("stopping supervisord and its programs")
             supervisor.shut_down(settings.stop_timeout_s + 15)
         # A supervisord that was killed left its programs behind.
-        orphans = leftovers.end([*leftovers.programs(settings), *leftovers.our_processes(settings)], grace_s=5)
+        orphans = leftovers.end(leftovers.everything(settings), grace_s=5)
         if orphans:
             progress(f"ended {len(orphans)} processes without a supervisor: pids {', '.join(map(str, orphans))}")
         pidfile.release(ours)

@@ -122,6 +122,7 @@ def sbom(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="write it there, not to stdout")] = None,
 ) -> None:
     """Write a CycloneDX bill of materials: packages with hashes and licences, torch's build, Python, the JDK."""
+    from env.chooser import lock_path
     from env.errors import PinError
     from env.pins import read_pins
     from env.state import pinned
@@ -137,7 +138,7 @@ def sbom(
         pins = read_pins(ROOT)
         known = _known(flavour)
         state = pinned(ROOT, pins, known) if known else _pinned_and_here()[1]
-        lock = (ROOT / "env" / "locks" / f"{state.lock}.txt").read_text(encoding="utf-8")
+        lock = lock_path(state.lock).read_text(encoding="utf-8")
         uv_lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
         sources = Sources(lock, uv_lock, pins.rest["torch"]["cpu"]["index"])
         text = as_json(bill(state, sources, version("embedkit")))

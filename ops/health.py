@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ops.errors import OpsError
 from ops.prepare import known_references
-from ops.probe import Probe, probe, unverified
+from ops.probe import Probe, probe_known
 from ops.settings import Settings
 
 TIMEOUT_S = 5.0
@@ -21,7 +21,7 @@ def ask_all(settings: Settings) -> list[Probe]:
         raise OpsError("nothing is served yet: run `embedkit up` or `embedkit run`")
 
     def ask(model: str) -> Probe:
-        return probe(settings, model, references[model], TIMEOUT_S) if model in references else unverified(model)
+        return probe_known(settings, model, references.get(model), TIMEOUT_S)
 
     with ThreadPoolExecutor(len(desired)) as pool:
         return list(pool.map(ask, desired))

@@ -130,7 +130,6 @@ def write_files(files: Mapping[str, Mapping[Path, str]]) -> set[str]:
         for path, text in contents.items():
             content = text.encode()
             if not path.exists() or path.read_bytes() != content or path.stat().st_mode & 0o077:
-                path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, content, mode=0o600)
                 changed.add(name)
     return changed

@@ -10,6 +10,7 @@ from env.checks import Finding
 from env.chooser import Choice, ChoiceError, installed
 from env.door import door
 from env.hardware import Hardware, detect
+from env.requirements import installed_versions
 from ops.errors import OpsError
 from ops.gateway.check import examine_gateway
 from ops.observers import find_binary
@@ -17,12 +18,12 @@ from ops.settings import ROOT, Settings
 from ops.supervisor.control import Supervisor
 from ops.torchserve import confine
 from ops.torchserve.launcher import in_force
-from ops.torchserve.leftovers import our_processes, programs
+from ops.torchserve.leftovers import everything
 
 
 def kit_runs(settings: Settings) -> bool:
     """Whether anything of this kit is alive: supervisord, or what has lost it; our ports are then our own."""
-    return Supervisor(settings).running() or bool(our_processes(settings) or programs(settings))
+    return Supervisor(settings).running() or bool(everything(settings))
 
 
 def new_ports(settings: Settings) -> dict[str, int]:
@@ -82,7 +83,7 @@ def examine(
         archives: findings about the served models' archives.
     """
     hardware = detect()
-    versions_here = checks.installed_versions()
+    versions_here = installed_versions()
     running = kit_runs(settings)
     yield checks.user(os.getuid())
     yield checks.python_version((sys.version_info.major, sys.version_info.minor))

@@ -44,11 +44,6 @@ class Probe:
         return not self.error
 
 
-def unverified(model: str) -> Probe:
-    """The finding about a model that there is nothing to compare with."""
-    return Probe(model, 0.0, error=f"its archive was not verified here: run `embedkit verify {model}`")
-
-
 def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
@@ -97,3 +92,10 @@ def probe(  # noqa: PLR0911 - a return an outcome
         return failed("unreachable", "nothing accepts connections there yet")
     except (requests.RequestException, ValueError, KeyError, IndexError, TypeError) as error:
         return failed("refused", f"not an embedding answer: {error}")
+
+
+def probe_known(settings: Settings, model: str, reference: Reference | None, timeout_s: float) -> Probe:
+    """The same; a model that there is nothing to compare with is a finding too."""
+    if reference is None:
+        return Probe(model, 0.0, error=f"its archive was not verified here: run `embedkit verify {model}`")
+    return probe(settings, model, reference, timeout_s)

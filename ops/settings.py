@@ -25,13 +25,7 @@ OBSERVERS_OWN = frozenset(
     }
 )
 EXPORTERS_OWN = frozenset({"exporter_port", "canary_interval_s"})
-GATEWAYS_OWN = frozenset(
-    {
-        *("gateway", "gateway_host", "gateway_port", "gateway_metrics_port", "gateway_keys", "gateway_tls"),
-        *("gateway_open", "gateway_body_mb", "gateway_connections", "gateway_header_s", "gateway_key_rate"),
-        *("gateway_wait_s", "gateway_route_kb"),
-    }
-)
+
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Programs that are not part of the environment: `auto` runs one where it is installed and its port is free.
@@ -51,6 +45,16 @@ _PROGRAMS = {
 def program_of(listener: str) -> str:
     """The program of supervisord that a listener belongs to."""
     return _PROGRAMS.get(listener, listener)
+
+
+def bracketed(host: str) -> str:
+    """An address as URLs and configurations have it before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
+def met_at(host: str) -> str:
+    """Where this machine meets what listens on an address, bracketed."""
+    return "127.0.0.1" if host in {"0.0.0.0", "::"} else bracketed(host)  # noqa: S104 - compared, not bound
 
 
 class SettingsError(OpsError):
@@ -187,13 +191,10 @@ class Settings(BaseModel):
         return self.var / "embedkit-telemetry"
 
     def inference_url(self, path: str = "") -> str:
-        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.inference_port}{path}"
+        return f"http://{met_at(self.host)}:{self.inference_port}{path}"
 
     def gateway_url(self, path: str = "") -> str:
-        host = "127.0.0.1" if self.gateway_host in {"0.0.0.0", "::"} else self.gateway_host  # noqa: S104 - compared
-        scheme = "https" if self.gateway_tls else "http"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.gateway_port}{path}"
+        return f"{'https' if self.gateway_tls else 'http'}://{met_at(self.gateway_host)}:{self.gateway_port}{path}"
 
     def local_url(self, listener: str) -> str:
         """Where a listener that is always on loopback can be met: `exporter`, `prometheus`, …"""
@@ -207,6 +208,9 @@ class Settings(BaseModel):
 
     def management_url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self.management_port}{path}"
+
+
+GATEWAYS_OWN = frozenset(name for name in Settings.model_fields if name.startswith("gateway"))
 
 
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:

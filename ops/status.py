@@ -10,7 +10,7 @@ from ops.deploy.plan import next_step
 from ops.desired import Served
 from ops.exclusive import holder, lock_file
 from ops.pause import paused
-from ops.probe import Probe, Reference, probe, unverified
+from ops.probe import Probe, Reference, probe_known
 from ops.settings import OBSERVERS, Settings
 from ops.supervisor.control import Program, Supervisor
 from ops.telemetry import LastAnswer, WorkerCard, last_answers, worker_cards
@@ -133,7 +133,7 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
                 unfinished += [name] if next_step(one, versions, {one.version}) is not None and versions else []
             except ManagementError as error:
                 problem = str(error)
-        found = probe(settings, name, references[name], timeout_s=5) if name in references else unverified(name)
+        found = probe_known(settings, name, references.get(name), timeout_s=5)
         models.append(model_status(one, loaded=loaded, found=found, cards=cards, last=last.get(name), now=now))
     needed, others = idle(programs, settings)
     if needed and not problem:

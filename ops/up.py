@@ -95,7 +95,7 @@ def _optional(settings: Settings, supervisor: Supervisor, models: Iterable[str],
 
 def end_unsupervised(settings: Settings, progress: Progress) -> None:
     """End what a supervisord that was killed left: such a server would answer for a while and then be replaced."""
-    ended = leftovers.end([*leftovers.programs(settings), *leftovers.our_processes(settings)], grace_s=5)
+    ended = leftovers.end(leftovers.everything(settings), grace_s=5)
     if ended:
         progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
 

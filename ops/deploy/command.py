@@ -48,10 +48,10 @@ def deploy_model(settings: Settings, model: str, progress: Progress, *, drain_s:
     """
     spec = spec_of(settings, model)
     with exclusive(lock_file(settings), progress.say):
-        _served(settings, model)
+        current = _served(settings, model)
         prepared = prepare(spec, settings, detect(), progress)
         limits = Limits(spec.startup_timeout_s + START_ALLOWANCE_S, drain_s)
-        return _replace(settings, prepared.served, prepared.need, limits=limits, progress=progress)
+        return _replace(settings, current, prepared.served, prepared.need, limits=limits, progress=progress)
 
 
 def rollback_model(settings: Settings, model: str, progress: Progress, *, drain_s: float | None = None) -> Deployed:
@@ -75,7 +75,7 @@ def rollback_model(settings: Settings, model: str, progress: Progress, *, drain_
         if previous is None or not (settings.served / previous.archive).is_file():
             raise OpsError(f"{model}: there is no archive to go back to, {current.archive} is the only one")
         need = need_of(settings, previous, detect())
-        return _replace(settings, previous, need, limits=limits, progress=progress, rolling_back=True)
+        return _replace(settings, current, previous, need, limits=limits, progress=progress, rolling_back=True)
 
 
 def need_of(settings: Settings, one: Served, hardware: Hardware) -> Need:
@@ -117,10 +117,16 @@ def check_room(settings: Settings, target: Served, need: Need, hardware: Hardwar
 
 
 def _replace(
-    settings: Settings, target: Served, need: Need, *, limits: Limits, progress: Progress, rolling_back: bool = False
+    settings: Settings,
+    current: Served,
+    target: Served,
+    need: Need,
+    *,
+    limits: Limits,
+    progress: Progress,
+    rolling_back: bool = False,
 ) -> Deployed:
     started, model = time.monotonic(), target.model
-    current = read_models(desired_file(settings))[model]
     check_room(settings, target, need, detect())
     converging = Converging(settings, target, limits, progress, rolling_back=rolling_back)
     converging.run()

@@ -12,7 +12,6 @@ from ops.deploy.versions import bridge
 from ops.desired import Served, commit, desired_file, read_models
 from ops.errors import OpsError
 from ops.prepare import reference_of
-from ops.probe import Probe
 from ops.served import prune, published
 from ops.serving import Expected, wait_until_serving
 from ops.settings import Settings
@@ -45,7 +44,7 @@ class Converging:
         self._settings, self._target, self._limits, self._progress = settings, target, limits, progress
         self._rolling_back = rolling_back
         self._management = Management(settings)
-        self._verified: dict[str, Probe] = {}
+        self._verified: set[str] = set()
         self.dropped: list[str] = []
 
     def run(self) -> None:
@@ -73,7 +72,7 @@ class Converging:
 
     def undo(self) -> None:
         """Take out what is not desired, without another look at what is."""
-        self._verified = {self._target.version: Probe(self._target.model, 0.0)}
+        self._verified = {self._target.version}
         self.run()
 
     def _take(self, step: Step) -> None:
@@ -99,12 +98,12 @@ class Converging:
             raise OpsError(f"{self._target.archive} was not verified here: run `embedkit up {model}`")
         expected = Expected(reference_of(verification), self._limits.startup_s, version)
         try:
-            found = wait_until_serving(self._settings, {model: expected}, self._progress.say)
+            wait_until_serving(self._settings, {model: expected}, self._progress.say)
         except ManagementError:
             raise
         except OpsError as error:
             raise self._refused(error) from error
-        self._verified[version] = found[model]
+        self._verified.add(version)
 
     def _refused(self, error: OpsError) -> OpsError:
         old = read_models(desired_file(self._settings)).get(self._target.model)

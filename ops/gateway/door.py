@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ops.gateway.keys import ANONYMOUS, keys_file
 from ops.gateway.replies import ASKED, as_json, error, path_word, quoted, reply
 from ops.gateway.stage import Route
-from ops.settings import Settings
+from ops.settings import Settings, bracketed
 
 HEADER_BYTES = 16 << 10
 RATE_WINDOW_S = 10
@@ -17,11 +17,10 @@ LOG = (
 
 
 def door(settings: Settings, routes: Sequence[Route], *, keyed: bool) -> str:
-    host = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
     tls = f" ssl crt {quoted(path_word(settings.gateway_tls))} alpn http/1.1" if settings.gateway_tls else ""
     return f"""
 frontend gateway
-    bind {host}:{settings.gateway_port} proto h1{tls}
+    bind {bracketed(settings.gateway_host)}:{settings.gateway_port} proto h1{tls}
     maxconn {settings.gateway_connections}
     log-format {quoted(LOG)}
     # what each key did, by its name; the exporter reads it

@@ -81,9 +81,7 @@ def render_keys(keys: Mapping[str, str]) -> str:
 
 def write_keys(settings: Settings, keys: Mapping[str, str]) -> None:
     """Replace the file as a whole, for this user alone."""
-    file = keys_file(settings)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, render_keys(keys).encode(), mode=0o600)
+    write_whole(keys_file(settings), render_keys(keys).encode(), mode=0o600)
 
 
 def with_new(keys: Mapping[str, str], name: str) -> tuple[dict[str, str], str]:

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from archives.catalogue import ModelSpec, find, load_catalogue
+from archives.catalogue import find, load_catalogue
 from ops.errors import OpsError
 from ops.gateway.config import haproxy_config, haproxy_file
 from ops.gateway.keys import read_keys
@@ -48,10 +48,6 @@ def refuse_open(settings: Settings, keys: Mapping[str, str] | None) -> None:
         )
 
 
-def routes_of(specs: Iterable[ModelSpec]) -> list[Route]:
-    return [Route(one.name, one.queue_size, one.response_timeout_s) for one in specs]
-
-
 def routes_for(settings: Settings, models: Iterable[str]) -> list[Route]:
     """The routes of these models.
 
@@ -59,7 +55,8 @@ def routes_for(settings: Settings, models: Iterable[str]) -> list[Route]:
         CatalogueError: models.toml is wrong or does not have one of them.
     """
     catalogue = load_catalogue(settings.models_file)
-    return routes_of(find(catalogue, name) for name in models)
+    specs = (find(catalogue, name) for name in models)
+    return [Route(one.name, one.queue_size, one.response_timeout_s) for one in specs]
 
 
 def gateway_files(

@@ -27,8 +27,8 @@ def longest_s(settings: Settings, routes: Sequence[Route]) -> int:
 def stage(settings: Settings, routes: Sequence[Route]) -> str:
     """The second stage: one backend a model, which waits for a TorchServe that is away."""
     address = f"abns@embedkit-gateway-{settings.gateway_port}"
-    models = "".join(_model(settings, one) for one in routes)
     host = settings.inference_url().removeprefix("http://")
+    models = "".join(_model(settings, one, host) for one in routes)
     return f"""
 backend served
     # A request is sent again where TorchServe ended under it: an embedding has no effect that could happen twice.
@@ -52,7 +52,7 @@ backend torchserve
 """
 
 
-def _model(settings: Settings, route: Route) -> str:
+def _model(settings: Settings, route: Route, host: str) -> str:
     full = error(503, "overloaded", "The server is busy; try again.", headers=OVERLOADED)
     own = {
         400: error(400, "bad_request", "TorchServe cannot read this request."),
@@ -66,7 +66,6 @@ def _model(settings: Settings, route: Route) -> str:
     replies = "".join(
         f"    http-response return {answer} if {{ status {status} }} !handler\n" for status, answer in own.items()
     )
-    host = settings.inference_url().removeprefix("http://")
     return f"""
 backend model-{route.model}
     http-reuse always

@@ -143,16 +143,15 @@ def owns_environment(settings: Settings) -> bool:
     return settings.var == ROOT / "var"
 
 
-def install_in_environment(settings: Settings, observers: Iterable[Program] = ()) -> bool:
-    """Write the configuration and let supervisorctl find it; returns whether it changed.
+def install_in_environment(settings: Settings, observers: Iterable[Program] = ()) -> None:
+    """Write the configuration and let supervisorctl find it.
 
     Raises:
         OpsError: see install and link_for_supervisorctl.
     """
-    changed = install(settings, observers)
+    install(settings, observers)
     if owns_environment(settings):
         link_for_supervisorctl(settings, Path(sys.prefix))
-    return changed
 
 
 def main() -> int:

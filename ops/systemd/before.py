@@ -8,8 +8,6 @@ systemd itself ends what a killed supervisord leaves. This is for all else: a se
 import sys
 from pathlib import Path
 
-import psutil
-
 from ops.errors import OpsError
 from ops.supervisor.control import Supervisor
 from ops.torchserve import leftovers
@@ -30,11 +28,7 @@ def clear(file: Path) -> list[int]:
         raise OpsError(f"{file} is missing: run `embedkit up` once as this user, then `embedkit down`") from error
     if Supervisor(settings).running():
         raise OpsError(f"it runs already, without systemd (pid {Supervisor(settings).pid()}): `embedkit down` first")
-    # This command names the file too, and so does what may have started it.
-    here = psutil.Process()
-    spared = {here.pid, *(one.pid for one in here.parents())}
-    left = [*leftovers.programs(settings), *leftovers.our_processes(settings)]
-    return leftovers.end([one for one in left if one.pid not in spared], GRACE_S)
+    return leftovers.end(leftovers.everything(settings), GRACE_S)
 
 
 def main() -> int:

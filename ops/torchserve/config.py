@@ -6,7 +6,7 @@ from string import Template
 from xml.sax.saxutils import escape
 
 from ops.desired import Served
-from ops.settings import Settings
+from ops.settings import Settings, bracketed
 
 # Above the kit's own limits (32 MiB a body), so that its errors are met and never TorchServe's bare 413.
 MAX_REQUEST_BYTES = 40 << 20
@@ -16,9 +16,8 @@ LOG4J2_TEMPLATE = Path(__file__).parent / "log4j2.xml"
 
 def config_properties(settings: Settings, models: Iterable[Served]) -> str:
     """config.properties for serving these models."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     lines = {
-        "inference_address": f"http://{host}:{settings.inference_port}",
+        "inference_address": f"http://{bracketed(settings.host)}:{settings.inference_port}",
         "management_address": f"http://127.0.0.1:{settings.management_port}",
         "metrics_address": f"http://127.0.0.1:{settings.metrics_port}",
         # The kit offers no gRPC, but TorchServe always opens it: at least on loopback, on ports that can be set.

@@ -69,6 +69,11 @@ def our_processes(settings: Settings) -> list[psutil.Process]:
     return servers + workers
 
 
+def everything(settings: Settings) -> list[psutil.Process]:
+    """All that runs of this kit but supervisord itself."""
+    return programs(settings) + our_processes(settings)
+
+
 def end(processes: Iterable[psutil.Process], grace_s: float) -> list[int]:
     """SIGTERM, then SIGKILL after `grace_s` seconds to what is left; returns the pids that were ended.
 

@@ -138,7 +138,7 @@ class Stack:
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs for this deployment, supervisord included."""
-        mine = leftovers.our_processes(self.settings) + leftovers.programs(self.settings)
+        mine = leftovers.everything(self.settings)
         conf = str(self.settings.etc / "supervisord.conf")
         for process in psutil.process_iter(["cmdline"]):
             if conf in (process.info["cmdline"] or []):

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from env import checks
 from env.chooser import Choice
 from env.hardware import Gpu, Hardware
+from env.requirements import installed_versions
 
 CPU = Choice("cpu", "for the test")
 LOCKED = {canonicalize_name(name): version for name, version in checks.locked_packages(CPU).items()}
@@ -21,7 +22,7 @@ CPU_MACHINE = Hardware(2, 16 << 30)
 
 def test_this_environment_is_the_lock() -> None:
     """What is installed here is what the cpu lock says, package by package."""
-    assert checks.lock_matches(CPU, checks.installed_versions()).status == "ok"
+    assert checks.lock_matches(CPU, installed_versions()).status == "ok"
 
 
 def test_a_wrong_huggingface_hub_is_named() -> None:
@@ -165,4 +166,4 @@ def test_a_vendored_copy_does_not_count(tmp_path: Path, monkeypatch: pytest.Monk
     vendored.mkdir()
     (vendored / "METADATA").write_text("Metadata-Version: 2.1\nName: packaging\nVersion: 1.0\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    assert checks.installed_versions().get("packaging") == LOCKED[canonicalize_name("packaging")]
+    assert installed_versions().get("packaging") == LOCKED[canonicalize_name("packaging")]

@@ -1,6 +1,5 @@
 """Looks at supervisord, TorchServe, its processes and what they tell; never waits long for anything that hangs."""
 
-import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,8 +19,6 @@ from ops.supervisor.watchdog.look import TORCHSERVE, Activity, Look, ModelLook, 
 from ops.telemetry import DamagedFileError, read_file
 from ops.torchserve.leftovers import worker_socket
 from ops.torchserve.management import Loaded, Management
-
-log = logging.getLogger("embedkit.watchdog")
 
 PROBE_S = 10.0
 PROBE_SHARE = 0.05  # of its time that a model may spend on probes

@@ -11,8 +11,8 @@ BEYOND_S = 10.0  # over TorchServe's own timeouts: what it should have ended by 
 
 @dataclass
 class Failing:
-    """Looks in a row with failed probes of a model; `rounds` of ended workers that did not help; `latency_s` of the last
-    good probe."""
+    """Looks in a row with failed probes of a model; `rounds` of ended workers that did not help; `latency_s` of the
+    last good probe."""
 
     probes: int = 0
     since: float = 0.0
