@@ -43,7 +43,7 @@ def bring_down(settings: Settings, progress: Callable[[str], None], drain: Drain
         ours = {process.pid for process in leftovers.our_processes(settings)}
         supervisor = Supervisor(settings)
         ran = supervisor.running()
-        if ran and drain and supervisor.program("torchserve").alive:
+        if drain and supervisor.runs("torchserve"):
             models = read_models(desired_file(settings))
             try:
                 dropped = close(settings, models, limit_s=drain.limit_s, say=progress)
@@ -79,19 +79,19 @@ def take_out(
         unknown = [name for name in going if name not in desired]
         if unknown:
             raise OpsError(f"{unknown[0]} is not served; served: {', '.join(desired) or 'nothing'}")
-        running = Supervisor(settings).running()
+        serving = Supervisor(settings).runs("torchserve")  # else it starts without them
         # Until the accepted requests are answered nothing is promised: the next `up` opens what was only closed.
-        dropped = close(settings, going, limit_s=drain.limit_s, say=progress.say) if running and drain else []
+        dropped = close(settings, going, limit_s=drain.limit_s, say=progress.say) if serving and drain else []
         for name in going:
             del desired[name]
         write_models(desired_file(settings), desired)
         for name in going:
             forget(settings, name)
-        if running:
+        if serving:
             management = Management(settings, timeout_s=60)
             for name in going:
                 for loaded in reversed(management.describe(name)):  # the default goes last, as TorchServe insists
                     progress.say(f"{name}: removing version {loaded.version} from the server")
                     management.unregister(name, loaded.version)
-            follow_models(settings, desired)
+        follow_models(settings, desired)
     return list(desired), dropped

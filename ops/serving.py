@@ -82,7 +82,7 @@ class _Wait:
                 raise _failure(f"{self.model}: its workers end while they load it", settings.logs / "model.log")
             return None
         found = probe(settings, self.model, self.expected.reference, version=wanted)
-        if found.cosine is not None and not found.ok:
+        if found.outcome == "wrong_vector":
             raise OpsError(f"{self.model}: {found.error}: run `embedkit verify {self.model}`")
         self.state = found.error or self.state
         return found if found.ok else None

@@ -8,6 +8,7 @@ import psutil
 
 from ops.deploy.plan import next_step
 from ops.desired import Served
+from ops.errors import OpsError
 from ops.exclusive import holder, lock_file
 from ops.pause import paused
 from ops.probe import Probe, Reference, probe_known
@@ -115,7 +116,10 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
     supervisor = Supervisor(settings)
     if not supervisor.running():
         return Status(None, (), (), settings.ports, "not running: start it with `make up`")
-    programs = tuple(supervisor.programs())
+    try:
+        pid, programs = supervisor.pid(), tuple(supervisor.programs())
+    except OpsError as error:  # it is being stopped
+        return Status(None, (), (), settings.ports, str(error))
     torchserve = next((program for program in programs if program.name == "torchserve"), None)
     problem = ""
     if torchserve is None or not torchserve.alive:
@@ -130,7 +134,8 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
             try:
                 versions = management.describe(name)
                 loaded = versions[0] if versions else None
-                unfinished += [name] if next_step(one, versions, {one.version}) is not None and versions else []
+                if versions and next_step(one, versions, {one.version}) is not None:
+                    unfinished.append(name)
             except ManagementError as error:
                 problem = str(error)
         found = probe_known(settings, name, references.get(name), timeout_s=5)
@@ -138,9 +143,18 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
     needed, others = idle(programs, settings)
     if needed and not problem:
         problem = needed[0]
-    pause = paused(settings, now)
-    notes = (*others, *([pause.said(now)] if pause else []), *_unfinished(settings, unfinished))
-    return Status(supervisor.pid(), programs, tuple(models), settings.ports, problem, notes)
+    notes = (*others, *_paused(settings, now), *_unfinished(settings, unfinished))
+    return Status(pid, programs, tuple(models), settings.ports, problem, notes)
+
+
+def _paused(settings: Settings, now: float) -> Iterator[str]:
+    try:
+        pause = paused(settings, now)
+    except OpsError as error:
+        yield str(error)
+    else:
+        if pause:
+            yield pause.said(now)
 
 
 def _unfinished(settings: Settings, models: Iterable[str]) -> Iterator[str]:

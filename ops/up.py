@@ -186,9 +186,7 @@ def _check_room(
     Raises:
         OpsError: with the figures and the way out.
     """
-    supervisor = Supervisor(settings)
-    alive = supervisor.running() and supervisor.program("torchserve").alive
-    served = read_models(desired_file(settings)) if alive else {}
+    served = read_models(desired_file(settings)) if Supervisor(settings).runs("torchserve") else {}
     for name, one in goal.items():
         if name in served and served[name] != one:
             check_room(settings, one, prepared[name].need, hardware)

@@ -88,8 +88,7 @@ def need_of(settings: Settings, one: Served, hardware: Hardware) -> Need:
 
 
 def _served(settings: Settings, model: str) -> Served:
-    supervisor = Supervisor(settings)
-    if not supervisor.running() or not supervisor.program("torchserve").alive:
+    if not Supervisor(settings).runs("torchserve"):
         raise OpsError(f"TorchServe does not run, so nothing is replaced: `embedkit up {model}` starts it")
     current = read_models(desired_file(settings)).get(model)
     if current is None:

@@ -17,12 +17,6 @@ from ops.taken import Taken, inputs
 RELOAD_S = 15.0
 
 
-def gateway_runs(settings: Settings) -> bool:
-    """Whether supervisord keeps a gateway that is up."""
-    supervisor = Supervisor(settings)
-    return supervisor.running() and any(one.name == "gateway" and one.alive for one in supervisor.programs())
-
-
 def _binary() -> str:
     found = find_binary("gateway")
     if found is None:
@@ -61,7 +55,7 @@ def follow_models(settings: Settings, models: Iterable[str]) -> None:
     Raises:
         OpsError, CatalogueError: it cannot, or does not.
     """
-    if gateway_runs(settings):
+    if Supervisor(settings).runs("gateway"):
         _take(settings, files_now(settings, models, _binary()), read_keys(settings))
 
 
@@ -71,7 +65,7 @@ def change_keys(settings: Settings, keys: Mapping[str, str]) -> bool:
     Raises:
         OpsError, CatalogueError: it cannot; then nothing was changed.
     """
-    runs = gateway_runs(settings)
+    runs = Supervisor(settings).runs("gateway")
     if runs:
         models = read_models(desired_file(settings))
         files = gateway_files(settings, routes_for(settings, models), keys, _binary())

@@ -76,11 +76,17 @@ def _program(info: dict[str, Any]) -> Program:
 
 @contextlib.contextmanager
 def _answering() -> Iterator[None]:
+    """What supervisord does not do, in words; faults that a caller knows how to take do not come this far."""
     try:
         yield
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode != Faults.SHUTDOWN_STATE:
+            raise OpsError(f"supervisord refuses ({fault.faultString}): its log, supervisord.log, says why") from fault
+        raise OpsError(f"supervisord is stopping ({fault.faultString}): run this again in a moment") from fault
     except (xmlrpc.client.Error, OSError) as error:
-        said = error.faultString if isinstance(error, xmlrpc.client.Fault) else type(error).__name__
-        raise OpsError(f"supervisord is stopping or gone ({said}): run this again in a moment") from error
+        raise OpsError(
+            f"supervisord is stopping or gone ({type(error).__name__}): run this again in a moment"
+        ) from error
 
 
 class Supervisor:
@@ -176,26 +182,40 @@ class Supervisor:
         with _answering():
             return _program(self._call("getProcessInfo", name))
 
+    def runs(self, name: str) -> bool:
+        """Whether there is a supervisord, and under it a program of this name that is up.
+
+        Raises:
+            OpsError: supervisord is another user's, or shutting down.
+        """
+        return self.running() and any(one.name == name and one.alive for one in self.programs())
+
     def start(self, name: str) -> None:
         """Start a program, without waiting until it has proved itself; one that runs already is left alone.
 
         Raises:
             OpsError: it cannot be started; names its log.
         """
-        try:
-            self._call("startProcess", name, False)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode == Faults.ALREADY_STARTED:
-                return
-            raise OpsError(f"{name} did not start ({fault.faultString}): see {self.program(name).log}") from fault
+        with _answering():
+            try:
+                self._call("startProcess", name, False)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode == Faults.ALREADY_STARTED:
+                    return
+                raise OpsError(f"{name} did not start ({fault.faultString}): see {self.program(name).log}") from fault
 
     def stop(self, name: str) -> None:
-        """Stop a program and wait until it is gone; one that is stopped already is left alone."""
-        try:
-            self._call("stopProcess", name)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode != Faults.NOT_RUNNING:
-                raise
+        """Stop a program and wait until it is gone; one that is stopped already is left alone.
+
+        Raises:
+            OpsError: supervisord refuses, is shutting down or gone.
+        """
+        with _answering():
+            try:
+                self._call("stopProcess", name)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode != Faults.NOT_RUNNING:
+                    raise
 
     def reread(self) -> Changes:
         """Read the configuration again; returns how it differs from what is active.
@@ -208,20 +228,30 @@ class Supervisor:
         return Changes(tuple(added), tuple(changed), tuple(removed))
 
     def take(self, changes: Changes) -> None:
-        """Make it active: programs that changed are stopped, replaced and started again."""
-        for name in (*changes.changed, *changes.removed):
-            self._call("stopProcessGroup", name)
-            self._call("removeProcessGroup", name)
-        for name in changes.started:
-            self._call("addProcessGroup", name)
+        """Make it active: programs that changed are stopped, replaced and started again.
+
+        Raises:
+            OpsError: supervisord refuses, is shutting down or gone.
+        """
+        with _answering():
+            for name in (*changes.changed, *changes.removed):
+                self._call("stopProcessGroup", name)
+                self._call("removeProcessGroup", name)
+            for name in changes.started:
+                self._call("addProcessGroup", name)
 
     def reload(self, name: str, signal: str = "HUP") -> None:
-        """Have a running program read its configuration again; one that does not run will read it anyway."""
-        try:
-            self._call("signalProcess", name, signal)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode != Faults.NOT_RUNNING:
-                raise
+        """Have a running program read its configuration again; one that does not run will read it anyway.
+
+        Raises:
+            OpsError: supervisord refuses, is shutting down or gone.
+        """
+        with _answering():
+            try:
+                self._call("signalProcess", name, signal)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode != Faults.NOT_RUNNING:
+                    raise
 
     def shut_down(self, timeout_s: float) -> None:
         """Stop every program and supervisord itself; returns when it is gone.
@@ -229,7 +259,12 @@ class Supervisor:
         Raises:
             OpsError: it is still there after `timeout_s` seconds.
         """
-        self._call("shutdown")
+        with _answering():
+            try:
+                self._call("shutdown")
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode != Faults.SHUTDOWN_STATE:  # it stops already
+                    raise
         deadline = time.monotonic() + timeout_s
         while self.running():
             if time.monotonic() > deadline:

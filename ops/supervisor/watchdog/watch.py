@@ -30,7 +30,7 @@ class Watch:
         self._eyes, self._policy, self._time = Eyes(settings), Policy(random.random), LookingTime()
         self._ledger = _kept(settings)
         self._hands = Hands(settings, self._ledger, self._save)
-        self._said = ""
+        self._said: dict[str, object] = {}
 
     def tick(self) -> None:
         """A tick of supervisord's. Whatever goes wrong with one look is said, and the next one follows."""
@@ -39,14 +39,14 @@ class Watch:
         try:
             self._look()
         except OpsError as error:
-            self._say(str(error))
+            self._say("look", str(error), str(error))
         except Exception:
             log.exception("looking")
 
     def _look(self) -> None:
         look = self._eyes.look()
         pause = paused(self._settings, time.time())
-        self._say(pause.said(time.time()) if pause else "")
+        self._say("look", pause, pause.said(time.time()) if pause else "watches")
         self._ledger.expect({model.model for model in look.models}, look.programs)
         # `embedkit up` and `down` change what runs: the two never act at once
         with at_once(lock_file(self._settings)) as alone:
@@ -74,11 +74,12 @@ class Watch:
         if left == 0:
             log.error("%s: the hour's budget is used up; it goes on at the slowest pace: look into it", what)
 
-    def _say(self, text: str) -> None:
-        """Once, until it changes."""
-        if text != self._said:
-            log.warning("%s", text or "watches")
-            self._said = text
+    def _say(self, about: str, what: object, text: str) -> None:
+        """Once, until what is to be said about it changes; the text may tell the time that is left."""
+        if what != self._said.get(about):
+            self._said[about] = what
+            if text:
+                log.warning("%s", text)
 
     def _tell(self, *, paused: bool) -> None:
         self._ledger.at, self._ledger.paused = time.time(), paused
@@ -86,10 +87,12 @@ class Watch:
         self._save()
 
     def _save(self) -> None:
+        problem = None
         try:
             self._ledger.write(ledger_file(self._settings))
         except OSError as error:  # a full disk: it goes on watching
-            self._say(f"{ledger_file(self._settings)}: {error.strerror}")
+            problem = f"{ledger_file(self._settings)}: {error.strerror}"
+        self._say("ledger", problem, problem or "")
 
 
 def _kept(settings: Settings) -> Ledger:
