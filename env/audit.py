@@ -25,7 +25,7 @@ class AuditError(RuntimeError):
 def locked() -> dict[str, set[str]]:
     """Package → the versions in the locks; a build such as +cpu is left out, as advisories know releases."""
     found: dict[str, set[str]] = {}
-    for flavour in FLAVOURS:
+    for flavour in (*FLAVOURS, "dev"):
         for name, version in packages_of(lock_path(flavour).read_text(encoding="utf-8")).items():
             found.setdefault(name, set()).add(version.partition("+")[0])
     return found
@@ -60,7 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make audit")
     parser.add_argument("--service-url", help="another OSV service")
     given = parser.parse_args(arguments)
-    accepted = load()
+    try:
+        accepted = load()
+    except ValueError as error:
+        print(f"audit: {error}", file=sys.stderr)
+        return 1
     problems = stale(accepted, locked(), datetime.datetime.now(datetime.UTC).date())
     try:
         reported = scan(["--service-url", given.service_url] if given.service_url else [])

@@ -3,13 +3,12 @@
     tar xf BUNDLE install.py
     python3.11 install.py BUNDLE [TARGET]      TARGET: a new folder, ./embedkit if not named
 
-Every checksum is compared before anything is written, and the folder appears under its name when it is whole.
+Every checksum is compared before a file is written, and the folder appears under its name when it is whole.
 """
 
 import argparse
 import hashlib
 import json
-import os
 import platform
 import shutil
 import sys
@@ -167,6 +166,17 @@ def unpack(tar: tarfile.TarFile, total: int, tree: list[tarfile.TarInfo], folder
         path.chmod(0o755 if one.mode & 0o100 else 0o644)
 
 
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse what would fill the disk.
+
+    Raises:
+        BundleError: the bundle is larger than what is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise BundleError(f"{folder} has {free >> 20} MB free and the bundle needs {needed >> 20} MB: make room")
+
+
 def install(bundle: Path, target: Path, advance: Advance = lambda step, done, total: None) -> Installed:
     """Make `target` from a bundle: whole, or not there.
 
@@ -179,11 +189,7 @@ def install(bundle: Path, target: Path, advance: Advance = lambda step, done, to
     with opened(bundle) as tar:
         manifest, tree = members(tar)
         target.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(target.parent).free
-        if free < manifest["bytes"]:
-            raise BundleError(
-                f"{target.parent} has {free >> 20} MB free and the bundle needs {manifest['bytes'] >> 20} MB: make room"
-            )
+        check_room(target.parent, manifest["bytes"])
         verify(tar, manifest, tree, advance)
         part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
@@ -217,7 +223,7 @@ def main() -> int:
         print(f"embedkit: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"embedkit: {error.filename or wanted.target}: {os.strerror(error.errno or 0)}", file=sys.stderr)
+        print(f"embedkit: {error.filename or wanted.target}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nembedkit: interrupted, nothing was installed", file=sys.stderr)

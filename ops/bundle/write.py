@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ from archives.snapshot import hash_file
 from archives.store import fsync_folder
 from env.chooser import load_pins
 from ops.bundle import contents
-from ops.bundle.install import FORMAT, MANIFEST, SCRIPT, TREE, BundleError
+from ops.bundle.install import FORMAT, MANIFEST, SCRIPT, TREE, BundleError, check_room
 from ops.settings import ROOT
 
 BLOCK = 512  # of a tar: a header each, and contents filled up to whole ones
@@ -62,6 +62,8 @@ def write(
         BundleError: something that belongs into it is not there or cannot be had, or the disk is too full.
     """
     started = time.monotonic()
+    if output.is_dir():
+        raise BundleError(f"{output} is a folder: name a file in it with --output")
     files = contents.models(specs, store)
     files |= contents.jdk(jdk) if jdk else {}
     files |= contents.checkout(ROOT)
@@ -74,7 +76,7 @@ def write(
     try:
         collect(flavour, work / "wheels", progress)
         files |= contents.wheels(work / "wheels")
-        check_disk(output.parent, files.values())
+        check_room(output.parent, sum(path.stat().st_size + 2 * BLOCK for path in files.values()))
         about = {
             "format": FORMAT,
             "kit": tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"],
@@ -107,18 +109,6 @@ def collect(flavour: str, folder: Path, progress: Progress) -> None:
     # stdout is the result's, so pip's goes where progress goes.
     if subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode:
         raise BundleError(f"the {flavour} wheels could not all be had: the lines above say why")
-
-
-def check_disk(folder: Path, files: Iterable[Path]) -> None:
-    """Refuse what would fill the disk.
-
-    Raises:
-        BundleError: the bundle is larger than what is free.
-    """
-    needed = sum(path.stat().st_size + 2 * BLOCK for path in files)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise BundleError(f"{folder} has {free >> 20} MB free and the bundle needs {needed >> 20} MB: make room")
 
 
 def write_tar(target: Path, about: Mapping[str, Any], files: Mapping[str, Path], progress: Progress) -> str:

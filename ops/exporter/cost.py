@@ -6,8 +6,6 @@ the worker's stages, TorchServe's line in the access log, the exporter's countin
 
 import json
 import os
-import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from handlers.telemetry import STAGES, Telemetry, WorkerFacts
 from ops.errors import OpsError
 from ops.exporter.families import Families
 from ops.exporter.sources.access_log import AccessLogSource
+from ops.serving import tail
 from ops.settings import Settings, load_settings
 from ops.torchserve import launcher
 from ops.tune.private import private_settings
@@ -53,10 +52,16 @@ def worker_us(folder: Path, texts: int) -> float:
     """Microseconds a request in batches of so many: all stages, the batch's counts, its answer.
 
     In a process of its own: prometheus_client reads where its files lie when it is imported.
+
+    Raises:
+        OpsError: it failed; its own words are on stderr.
     """
     environ = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
     command = [sys.executable, "-m", "ops.exporter.cost", str(folder), str(texts)]
-    return float(subprocess.run(command, env=environ, check=True, capture_output=True).stdout)
+    done = subprocess.run(command, env=environ, check=False, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise OpsError("the worker's part could not be measured: the lines above say why")
+    return float(done.stdout)
 
 
 def _worker_us(folder: Path, texts: int) -> float:
@@ -111,22 +116,24 @@ def _ping_us(settings: Settings, *, logged: bool) -> float:
     if not logged:
         config = settings.etc / "log4j2.xml"
         config.write_text(config.read_text().replace('name="ACCESS_LOG" level="info"', 'name="ACCESS_LOG" level="off"'))
-    server = subprocess.Popen(
-        command,
-        env=launcher.clean_environment(os.environ, settings),
-        cwd=settings.run,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    log = settings.logs / "torchserve.log"
+    with log.open("wb") as said:
+        server = subprocess.Popen(
+            command,
+            env=launcher.clean_environment(os.environ, settings),
+            cwd=settings.run,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
     try:
-        with _connected(server, settings.inference_port) as connection:
+        with _connected(server, settings.inference_port, log) as connection:
             _ping(connection, PINGS)  # until its hot code is compiled
             before = _answering_us(server.pid)
             _ping(connection, PINGS)
             return (_answering_us(server.pid) - before) / PINGS
     finally:
-        server.send_signal(signal.SIGKILL)
+        server.kill()
         server.wait()
 
 
@@ -139,14 +146,14 @@ def _answering_us(jvm: int) -> float:
     return total / 1000
 
 
-def _connected(server: "subprocess.Popen[bytes]", port: int) -> socket.socket:
+def _connected(server: "subprocess.Popen[bytes]", port: int, log: Path) -> socket.socket:
     started = time.monotonic()
     while time.monotonic() - started < _START_S and server.poll() is None:
         try:
             return socket.create_connection(("127.0.0.1", port))
         except ConnectionRefusedError:
             time.sleep(0.2)
-    raise OpsError(f"TorchServe did not come up on port {port}: `embedkit doctor` says whether Java is there")
+    raise OpsError(f"TorchServe did not come up on port {port}. The last lines of its log:\n{tail(log)}")
 
 
 def _ping(connection: socket.socket, times: int) -> None:
@@ -154,14 +161,16 @@ def _ping(connection: socket.socket, times: int) -> None:
         connection.sendall(_PING)
         answer = b""
         while not answer.rstrip().endswith(b"}"):
-            answer += connection.recv(4096)
+            piece = connection.recv(4096)
+            if not piece:
+                raise OpsError("TorchServe closed the connection while it was measured: run this again")
+            answer += piece
 
 
 def _cpu_us(work: Callable[[], None]) -> float:
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    before = time.process_time()
     work()
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1e6
+    return (time.process_time() - before) * 1e6
 
 
 def measure(settings: Settings) -> dict[str, float]:

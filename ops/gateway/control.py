@@ -55,7 +55,10 @@ def give_keys(settings: Settings, keys: Mapping[str, str]) -> None:
     """
     file = re.sub(r"([ ;])", r"\\\1", str(keys_file(settings)))
     lines = "".join(f"{digest} {name}\n" for name, digest in keys.items())
-    for pid in workers(settings):
+    pids = workers(settings)
+    if not pids:
+        raise OpsError("the gateway has no worker that could take the keys: `supervisorctl restart gateway`")
+    for pid in pids:
         answer = ask(settings, f"@!{pid} prepare map {file}")
         prepared = re.search(r"New version created: (\d+)", answer)
         if prepared:

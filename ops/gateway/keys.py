@@ -70,6 +70,10 @@ def read_keys(settings: Settings) -> dict[str, str] | None:
         return None
     except UnicodeDecodeError as error:
         raise OpsError(f"{file} is no text: move it away, then make keys with `embedkit key add NAME`") from error
+    except OSError as error:
+        raise OpsError(
+            f"{file}: {error.strerror}: EMBEDKIT_GATEWAY_KEYS has to name a file that this user can read"
+        ) from error
     if mode & 0o077:
         raise OpsError(f"{file} has mode {mode:04o}, so others can use it: chmod 600 {file}")
     return parse_keys(text, file)

@@ -63,7 +63,7 @@ def change_keys(settings: Settings, keys: Mapping[str, str]) -> bool:
     """Write the keys and have a running gateway go by them; returns whether one runs.
 
     Raises:
-        OpsError, CatalogueError: it cannot; then nothing was changed.
+        OpsError, CatalogueError: it cannot; once the keys are written they stay, and hold from its next start.
     """
     runs = Supervisor(settings).runs("gateway")
     if runs:
@@ -71,5 +71,8 @@ def change_keys(settings: Settings, keys: Mapping[str, str]) -> bool:
         files = gateway_files(settings, routes_for(settings, models), keys, _binary())
     write_keys(settings, keys)
     if runs:
-        _take(settings, files, keys)
+        try:
+            _take(settings, files, keys)
+        except OpsError as error:
+            raise OpsError(f"the keys were written and are not in force yet: {error}") from error
     return runs
