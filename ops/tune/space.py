@@ -12,7 +12,8 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 DELAYS_MS = (1, 2, 5, 10, 20)
 # A request may wait that long for company before anything is computed: beyond this part of the aim it cannot pay.
 DELAY_SHARE = 0.4
-# On the CPU a pass never takes more than 1024 tokens (handlers/shapes.py): a larger budget changes nothing there.
+# On the CPU a pass takes 1024 tokens (torch) or 1536 (OpenVINO) at most (handlers/shapes.py): what lies above changes
+# nothing there.
 CPU_BUDGETS, CPU_MOST = (256, 512), 1024
 GPU_BUDGETS = (4096, 8192, 16_384, 32_768, 65_536)
 WORKERS_A_GPU = (1, 2, 3, 4)

@@ -118,3 +118,4 @@ def test_a_full_disk_while_everything_restarts(small: Stack, record: Callable[[R
         note=f"served on the full disk: {'yes' if served else 'no'}; torchserve was {states} after 45 s; in those "
         f"{cost.refused} refused, {cost.lost} lost",
     )
+    assert site.at_full_strength(small)
