@@ -1,9 +1,12 @@
 """What `embedkit status` makes of programs that do not run."""
 
+from pathlib import Path
+
 import pytest
 
+from ops.pause import pause_file
 from ops.settings import Settings
-from ops.status import idle
+from ops.status import _paused, idle
 from ops.supervisor.control import Program
 
 
@@ -23,3 +26,13 @@ def test_a_program_that_was_not_promised_is_a_note(name: str, wanted: str, count
     programs = [Program("one", "RUNNING", 1, 1, 1, 0, "", ""), Program(name, "FATAL", 0, 0, 0, 1, "", "a.log")]
     said = (f"{name} is FATAL: `supervisorctl start {name}`, log a.log",)
     assert idle(programs, settings) == ((said, ()) if counts else ((), said))
+
+
+def test_a_damaged_pause_is_a_note(tmp_path: Path) -> None:
+    """The first look at a service that is in trouble must not end at the maintenance switch."""
+    settings = Settings(var=tmp_path)
+    settings.state.mkdir()
+    pause_file(settings).write_text("{")
+    (said,) = _paused(settings, 0)
+    assert "pause.json is damaged" in said
+    assert "embedkit resume" in said

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ops.errors import OpsError
+from ops.gateway import control
 from ops.gateway.keys import digest_of, keys_file, parse_keys, read_keys, render_keys, with_new, without, write_keys
 from ops.settings import Settings
 
@@ -31,6 +32,19 @@ def test_no_file_is_not_an_empty_file(tmp_path: Path) -> None:
     assert read_keys(settings) is None
     write_keys(settings, {})
     assert read_keys(settings) == {}
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """With the setting that names it."""
+    with pytest.raises(OpsError, match=rf"{tmp_path}: Is a directory: EMBEDKIT_GATEWAY_KEYS"):
+        read_keys(Settings(gateway_keys=tmp_path))
+
+
+def test_keys_that_nobody_took_are_not_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two lives of HAProxy a revoked key may still open it, and the command says so."""
+    monkeypatch.setattr(control, "workers", lambda _: [])
+    with pytest.raises(OpsError, match="no worker that could take the keys"):
+        control.give_keys(Settings(var=tmp_path), {})
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])

@@ -1,5 +1,6 @@
 """What the watchdog writes down, and what the exporter makes of it."""
 
+import errno
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ops.exporter.source import SourceError
 from ops.exporter.sources.watchdog import WatchdogSource
 from ops.settings import Settings
 from ops.supervisor.watchdog.ledger import Ledger, ledger_file, read_ledger
+from ops.supervisor.watchdog.watch import Watch
 from tests.ops.exporter.reading import samples, value
 
 
@@ -55,3 +57,21 @@ def test_a_watchdog_that_never_looked_is_seen(tmp_path: Path) -> None:
     ledger_file(settings).write_text("{}")
     with pytest.raises(SourceError):
         WatchdogSource(settings).fetch(families)
+
+
+def test_a_full_disk_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not at each look, on the very disk that is full; and again when it is full anew."""
+
+    def full(ledger: Ledger, file: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    watch = Watch(Settings(var=tmp_path))
+    write = Ledger.write
+    for writes in (full, full, write, full):
+        monkeypatch.setattr(Ledger, "write", writes)
+        watch._say("look", None, "watches")
+        watch._tell(paused=False)
+    assert caplog.text.count("No space left") == 2
+    assert "watches" not in caplog.text
