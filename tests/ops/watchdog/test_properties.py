@@ -39,6 +39,7 @@ looks = st.builds(
     st.booleans(),
     st.lists(models, max_size=2, unique_by=lambda one: one.model).map(tuple),
     st.lists(probes, max_size=3).map(tuple),
+    st.sets(st.sampled_from(["c", "d"])).map(tuple),
 )
 # what lasts is what leads to actions
 runs = st.lists(st.tuples(looks, st.integers(1, 12)), min_size=1, max_size=12)
@@ -47,7 +48,8 @@ runs = st.lists(st.tuples(looks, st.integers(1, 12)), min_size=1, max_size=12)
 @settings(max_examples=60, deadline=None)
 @given(runs)
 def test_every_action_has_its_sign_in_this_look(run: list[tuple[Look, int]]) -> None:
-    """Only what is seen now is acted on: a program that is FATAL, a server and workers that are there."""
+    """Only what is seen now is acted on: a program that is FATAL, a server and workers that are there, a model that has
+    no worker or is missing."""
     policy, now = Policy(lambda: 0.5), 0.0
     for look, times in run:
         for _ in range(times):
@@ -62,6 +64,8 @@ def test_every_action_has_its_sign_in_this_look(run: list[tuple[Look, int]]) -> 
                         one.process for model in look.models for one in model.workers if model.model == action.target
                     ]
                     assert action.process in seen
+                elif action.target in look.missing:
+                    assert (action.version, action.workers) == ("", 0)
                 else:
                     empty = [one for one in look.models if one.model == action.target and not one.workers]
                     assert empty
