@@ -1,11 +1,16 @@
 """Requests of every kind among good ones."""
 
+import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from ops.settings import ROOT
 from tests.chaos import site
 from tests.chaos.raw_http import Wire, outcome_of, wires
 from tests.chaos.table import Row
@@ -15,6 +20,7 @@ from tests.e2e.stack import Stack
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 REQUESTS = 10_000
+PARSER_S = 60
 
 
 def test_ten_thousand_fuzzed_requests(stack: Stack, record: Callable[[Row], None]) -> None:
@@ -49,3 +55,22 @@ def test_ten_thousand_fuzzed_requests(stack: Stack, record: Callable[[Row], None
         + f"; good ones meanwhile: {trial.toll.sent:,}",
     )
     assert not failed, f"{len(failed)} were answered with 5xx or not at all, such as {failed[0]}"
+
+
+def test_the_parser_alone(tmp_path: Path, record: Callable[[Row], None]) -> None:
+    """Inputs bred for a minute by the lines they reach: each is a request within the limits or refused in words."""
+    command = [sys.executable, "-m", "tests.chaos.parser_fuzz", str(tmp_path), str(PARSER_S)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=4 * PARSER_S, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    (runs,) = re.findall(r"^Done (\d+) runs", done.stderr, re.MULTILINE)
+    (kept,) = re.findall(r"DONE .* corp: (\d+)/", done.stderr)
+    record(
+        Row(
+            35,
+            f"the request parser alone, fuzzed by coverage (atheris) for {PARSER_S} s",
+            "a request within the limits, or a refusal in words",
+            met=int(runs) > REQUESTS,
+            note=f"{int(runs):,} inputs, {kept} of them kept for the lines they reached",
+        )
+    )
+    assert int(runs) > REQUESTS

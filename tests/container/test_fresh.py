@@ -30,7 +30,7 @@ TRUSTED = "/etc/ssl/machine.pem"
 TEXT = "How are vectors made?"
 LISTENERS = (
     *("inference", "management", "metrics", "grpc_inference", "grpc_management", "exporter"),
-    *("prometheus", "alertmanager", "grafana"),
+    *("prometheus", "alertmanager", "grafana", "gateway", "gateway_metrics"),
 )
 
 
