@@ -13,28 +13,37 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from handlers.protocol import EncodingFormat
 from ops.bench.http1 import Answer, AnswerParser, ProtocolError
 
+# What OpenAI's own client asks for.
+ENCODING_FORMAT: EncodingFormat = "base64"
 _SWEEP_S = 0.1
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go. The body is {"input": text}, and {"model": `model`} in it where one is given."""
+    """Where requests go, and what is in the body beside {"input": text}."""
 
     host: str
     port: int
     path: str
     model: str | None = None
+    encoding_format: EncodingFormat | None = None
 
     @classmethod
-    def of(cls, url: str, model: str | None = None) -> "Target":
+    def of(cls, url: str, model: str | None = None, encoding_format: EncodingFormat | None = None) -> "Target":
         parts = urlsplit(url)
-        return cls(parts.hostname or "127.0.0.1", parts.port or 80, parts.path or "/", model)
+        return cls(parts.hostname or "127.0.0.1", parts.port or 80, parts.path or "/", model, encoding_format)
+
+    def body(self, text: str) -> dict[str, str]:
+        """The request's body."""
+        options = {"model": self.model, "encoding_format": self.encoding_format}
+        return {"input": text} | {name: value for name, value in options.items() if value is not None}
 
     def encode(self, text: str) -> bytes:
         """One whole request."""
-        body = orjson.dumps({"input": text} if self.model is None else {"input": text, "model": self.model})
+        body = orjson.dumps(self.body(text))
         host = f"[{self.host}]" if ":" in self.host else self.host
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: {host}:{self.port}\r\nContent-Type: application/json\r\n"

@@ -22,7 +22,7 @@ import requests
 
 from archives.progress import Progress
 from ops import loopback
-from ops.bench.client import Target
+from ops.bench.client import ENCODING_FORMAT, Target
 from ops.bench.truth import cosine, vector_of
 from ops.errors import OpsError
 from ops.probe import Reference
@@ -152,7 +152,7 @@ def running(
             start_new_session=True,
         )
     try:
-        target = Target("127.0.0.1", port, peer.path, peer.model)
+        target = Target("127.0.0.1", port, peer.path, peer.model, ENCODING_FORMAT)
         _wait(peer, process, target, reference, log)
         yield target
     finally:
@@ -176,13 +176,13 @@ def _environment(model: Path, setting: Setting) -> dict[str, str]:
 
 
 def _wait(peer: Peer, process: "subprocess.Popen[bytes]", target: Target, reference: Reference, log: Path) -> None:
-    body = {"input": reference.text} if peer.model is None else {"input": reference.text, "model": peer.model}
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise OpsError(f"{peer.name} ended with status {process.returncode} at its start:\n{_last_words(log)}")
         with contextlib.suppress(requests.RequestException):
-            answer = loopback.request("POST", f"http://127.0.0.1:{target.port}{target.path}", json=body, timeout=30)
+            url, body = f"http://127.0.0.1:{target.port}{target.path}", target.body(reference.text)
+            answer = loopback.request("POST", url, json=body, timeout=30)
             if answer.status_code == 200:
                 alike = cosine(vector_of(answer.content), reference.vector)
                 if alike < _SAME_MODEL:

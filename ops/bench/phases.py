@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from archives.progress import Progress
 from ops.bench import stages
 from ops.bench.arrivals import poisson_arrivals
-from ops.bench.client import Target
+from ops.bench.client import ENCODING_FORMAT, Target
 from ops.bench.contention import QUIET, Contention
 from ops.bench.figures import Figures, figures
 from ops.bench.load import closed_loop, open_loop
@@ -43,7 +43,8 @@ class Phases:
 
     @property
     def target(self) -> Target:
-        return Target.of(self.settings.inference_url(f"/predictions/{self.service.model}"))
+        url = self.settings.inference_url(f"/predictions/{self.service.model}")
+        return Target.of(url, encoding_format=ENCODING_FORMAT)
 
     def count(self, found: Figures, *, within_capacity: bool) -> Figures:
         """Add a phase up: a refusal is an error where the service should have had room."""

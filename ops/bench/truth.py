@@ -1,5 +1,6 @@
 """Were the answers right: a sample of them, kept during the run, compared with reference vectors after it."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,9 +56,12 @@ class Sample:
 
 
 def vector_of(body: bytes) -> NDArray[np.float64] | None:
-    """The one vector of an answer; None where it holds none."""
+    """The one vector of an answer, as numbers or in base64; None where it holds none."""
     try:
-        found = np.asarray(orjson.loads(body)["data"][0]["embedding"], dtype=np.float64)
+        given = orjson.loads(body)["data"][0]["embedding"]
+        if isinstance(given, str):
+            given = np.frombuffer(base64.b64decode(given, validate=True), dtype="<f4")
+        found = np.asarray(given, dtype=np.float64)
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, ValueError):
         return None
     return found if found.ndim == 1 and found.size else None

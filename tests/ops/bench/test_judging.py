@@ -89,7 +89,7 @@ def test_memory_growth_counts_from_five_thousand_requests_on() -> None:
     assert bars.memory(0.1, 9000) == []
 
 
-def body(vector: list[float]) -> bytes:
+def body(vector: object) -> bytes:
     return orjson.dumps({"data": [{"embedding": vector}]})
 
 
@@ -117,5 +117,8 @@ def test_nothing_to_check() -> None:
 
 
 def test_the_vector_of_an_answer() -> None:
-    """As the contract has it."""
+    """As the contract has it, in both formats; what is neither is no vector."""
     np.testing.assert_array_equal(vector_of(body([0.25, -1.0])), [0.25, -1.0])
+    np.testing.assert_array_equal(vector_of(body("AACAPgAAgL8=")), [0.25, -1.0])
+    for wrong in ("AACAPgAAgL8", "AACAPgAA", "", "?"):
+        assert vector_of(body(wrong)) is None

@@ -121,3 +121,9 @@ def test_target_of_a_url() -> None:
     assert orjson.loads(body) == {"input": "北京", "model": "m"}
     assert f"Content-Length: {len(body)}".encode() in head
     assert b"Host: [::1]:9480" in head
+
+
+def test_an_encoding_is_asked_for() -> None:
+    """A target's format is in every request; without one nothing is said of it."""
+    _, _, body = Target.of("http://localhost", encoding_format="base64").encode("a").partition(b"\r\n\r\n")
+    assert orjson.loads(body) == {"input": "a", "encoding_format": "base64"}
