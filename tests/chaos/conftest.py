@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,17 +12,40 @@ from env.hardware import detect
 from ops.bench import machine
 from ops.settings import ROOT
 from tests.chaos import site
-from tests.chaos.table import HEADS, Row, cells, markdown, merged, page, read_rows, to_json
+from tests.chaos.table import HEADS, Row, cells, markdown, merged, page, read_rows, to_json, unfinished
 from tests.chaos.trial import Trial, plain_start
 from tests.e2e.stack import Stack, own_stack
 
 FIGURES = ROOT / "docs" / "chaos.json"
 PAGE = ROOT / "docs" / "chaos.md"
 ROWS = pytest.StashKey[list[Row]]()
+TEST = pytest.StashKey[str]()
+NEEDED = {"haproxy": "haproxy", "promtool": "prometheus", "gcc": "gcc"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.config.stash[TEST] = item.nodeid
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails before it has made its row takes back what an earlier run has left there."""
+    report = yield
+    if report.failed and not any(one.test == item.nodeid for one in item.config.stash[ROWS]):
+        kept = read_rows(FIGURES)
+        rows = unfinished(kept, item.nodeid)
+        if rows != kept:
+            write(rows)
+    return report
+
+
+def write(rows: list[Row]) -> None:
+    FIGURES.write_bytes(to_json(rows))
+    PAGE.write_text(page(rows), encoding="utf-8")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -52,11 +75,9 @@ def record(pytestconfig: pytest.Config, ran_on: str) -> Callable[[Row], None]:
     """Keeps a row, for the table of this run and, at once, in docs/."""
 
     def keep(row: Row) -> None:
-        placed = replace(row, ran_on=ran_on)
+        placed = replace(row, ran_on=ran_on, test=pytestconfig.stash[TEST])
         pytestconfig.stash[ROWS].append(placed)
-        rows = merged(read_rows(FIGURES), [placed])
-        FIGURES.write_bytes(to_json(rows))
-        PAGE.write_text(page(rows), encoding="utf-8")
+        write(merged(read_rows(FIGURES), [placed]))
 
     return keep
 
@@ -70,14 +91,22 @@ def minilm_stack() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def fresh_stack() -> Iterator[Callable[[], Stack]]:
+def fresh_stack(programs_are_there: None) -> Iterator[Callable[[], Stack]]:
     """Makes deployments in folders of their own, for faults that need settings of their own; ends them all."""
     with contextlib.ExitStack() as made:
         yield lambda: made.enter_context(minilm_stack())
 
 
 @pytest.fixture(scope="session")
-def shared_stack() -> Iterator[Stack]:
+def programs_are_there() -> None:
+    """Fails, saying what to install, where this machine lacks a program that the faults need."""
+    missing = sorted({package for program, package in NEEDED.items() if shutil.which(program) is None})
+    if missing:
+        pytest.fail(f"not installed: apt-get install -y {' '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def shared_stack(programs_are_there: None) -> Iterator[Stack]:
     """The deployment that most faults strike, serving minilm."""
     with minilm_stack() as stack:
         stack.embedkit("up")

@@ -21,13 +21,15 @@ class Wire:
 
 
 # Most are to get as far as the worker.
-methods = st.sampled_from(["POST"] * 16 + ["PUT"] * 4 + ["GET", "DELETE", "OPTIONS", "HEAD2", "post"])
-models = st.sampled_from(["minilm"] * 8 + ["minilm/1.0"] * 4 + ["minilm/9.9", "nobody", "..%2f..%2fetc", "%00", ""])
+methods = st.sampled_from(["POST"] * 40 + ["PUT"] * 10 + ["GET", "DELETE", "OPTIONS", "HEAD2", "post"])
+models = st.sampled_from(["minilm"] * 40 + ["minilm/1.0"] * 20 + ["minilm/9.9", "nobody", "..%2f..%2fetc", "%00", ""])
 known_paths = st.builds(
     "{}{}{}".format,
-    st.sampled_from(["/predictions/"] * 20 + ["/explanations/", "/v1/models/", "/v2/models/", "/wfpredict/", "/ping/"]),
+    st.sampled_from(["/predictions/"] * 60 + ["/explanations/", "/v1/models/", "/v2/models/", "/wfpredict/", "/ping/"]),
     models,
-    st.sampled_from([""] * 8 + ["/v1/embeddings", "/v1/models", ":predict", ":explain", "/infer", "?a=b", "/" * 50]),
+    st.sampled_from(
+        [""] * 24 + ["/v1/embeddings"] * 8 + ["/v1/models", ":predict", ":explain", "/infer", "?a=b", "/" * 50]
+    ),
 )
 any_path = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40).map("/{}".format)
 paths = st.integers(0, 15).flatmap(lambda die: known_paths if die else any_path)

@@ -1,7 +1,7 @@
 """The table of faults: a row each, kept beside the page that is made of them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ class Row:
     `serving_s`: until the right vector came again; `full_s`: until every worker was there; `open_failed` of `open_then`
     requests that the fault met got no vector, of later ones `refused` were turned away and `lost` got none. `orphans`:
     processes without their parent; `ports`: those not held by whom they should be. Memory in MB, of all processes.
+    `test` made the row; none for what was measured by hand.
     """
 
     order: int
@@ -35,6 +36,7 @@ class Row:
     memory_after: int | None = None
     note: str = ""
     ran_on: str = ""
+    test: str = ""
 
 
 HEADS = (
@@ -90,9 +92,14 @@ def read_rows(file: Path) -> list[Row]:
 
 
 def merged(kept: Iterable[Row], fresh: Iterable[Row]) -> list[Row]:
-    """All rows in the table's order; a fault that was tried again replaces what it was before."""
-    rows = {one.fault: one for one in (*kept, *fresh)}
-    return sorted(rows.values(), key=lambda one: one.order)
+    """All rows in the table's order; a fault that was tried again replaces what stood in its place."""
+    rows = {one.order: one for one in (*kept, *fresh)}
+    return [rows[order] for order in sorted(rows)]
+
+
+def unfinished(kept: Iterable[Row], test: str) -> list[Row]:
+    """The rows of a test that has failed before it could say what it found."""
+    return [replace(one, met=False, note="failed before its end") if one.test == test else one for one in kept]
 
 
 def to_json(rows: Iterable[Row]) -> bytes:
@@ -114,6 +121,8 @@ row that names another setting was measured once, by hand, to show why the defau
   worker is there again.
 - **Open then**: requests that were being answered when the fault struck. Of those sent **later**, *refused* ones were
   turned away at once (no connection, 503) and can be sent again; *lost* ones got no vector and no such word.
+- **The clock** is that of the JVM, its workers and the kit's programs, by a library of the suite's own
+  (`false_clock.c`): libfaketime breaks Python's sleep and makes the JVM spin.
 - **Memory** is the resident memory of all processes of the service together, before and after.
 
 {table}

@@ -90,7 +90,7 @@ def test_a_full_disk_while_serving(small: Stack, record: Callable[[Row], None]) 
         "disk full for logs and TEMP, while serving",
         "requests still answered; logs go on when space returns",
         met=during and not trial.toll.failed and after.workers == trial.before.workers,
-        note=f"logged again {logged:.1f} s after; workers the same",
+        note=f"logged again {logged:.1f} s after",
     )
 
 

@@ -1,5 +1,6 @@
 """Long load. SOAK_MINUTES and SOAK_REQUESTS say how long; `make soak` sets them."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -20,58 +21,78 @@ REQUESTS = int(os.environ.get("SOAK_REQUESTS", "100000"))
 SETTLED_AFTER = 5_000  # requests
 SAMPLE_S = 2.0
 WORKER_GROWTH = 0.02
+OTHERS_GROWTH = 0.1
 # The heap is touched as load asks for it, up to its limit: what lies beside it is what could leak.
 SERVER_NATIVE_MB = 256
 
 
 class Watched:
-    """Resident memory of workers and JVM beside the requests answered so far."""
+    """Resident memory of every process beside the requests answered so far."""
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
-        self._samples: dict[int, list[tuple[float, float]]] = {}
+        before = trial.before
+        self._workers, self._server = before.workers["minilm"], before.server
+        self._others = {before.supervisord, *before.programs.values()} - {before.server}
+        everyone = (*self._workers, self._server, *self._others)
+        self._samples: dict[int, list[tuple[float, float]]] = {pid: [] for pid in everyone}
 
     def look(self) -> int:
         """Take a sample of each; returns the requests so far."""
         done = len(self._trial.load.entries)
-        pids = (*self._trial.before.workers["minilm"], self._trial.before.server)
-        for pid in pids if done >= SETTLED_AFTER else ():
-            self._samples.setdefault(pid, []).append((done, psutil.Process(pid).memory_info().rss))
+        if done >= SETTLED_AFTER:
+            for pid, samples in self._samples.items():
+                with contextlib.suppress(psutil.NoSuchProcess):  # a restart, which the footprint shows
+                    samples.append((done, psutil.Process(pid).memory_info().rss))
         return done
 
     @property
     def server_mb(self) -> float:
         """The JVM's most."""
-        return max(rss for _, rss in self._samples[self._trial.before.server]) / site.MB
+        return max(rss for _, rss in self._samples[self._server]) / site.MB
 
     @property
     def workers(self) -> float:
         """That of the worker that grew most."""
-        return max(growth(self._samples[pid]) for pid in self._trial.before.workers["minilm"])
+        return max(growth(self._samples[pid]) for pid in self._workers)
+
+    @property
+    def others(self) -> float:
+        """The same for supervisord and the programs beside the server, without HAProxy's workers."""
+        return max(growth(self._samples[pid]) for pid in self._others)
 
     def told(self) -> str:
-        lines = [one for one in self._samples.values() if one]
-        mb = ", ".join(f"{first[1] / site.MB:.0f} → {last[1] / site.MB:.0f} MB" for first, *_, last in lines)
-        return f"workers and JVM {mb}; fitted growth at most {self.workers:.1%} of a worker"
+        lines = [self._samples[pid] for pid in (*self._workers, self._server)]
+        mb = ", ".join(f"{one[0][1] / site.MB:.0f} → {one[-1][1] / site.MB:.0f} MB" for one in lines)
+        return (
+            f"workers and JVM {mb}; fitted growth at most {self.workers:.1%} of a worker, {self.others:.1%} of "
+            "supervisord, exporter, watchdog and gateway"
+        )
 
 
 def soak(trial: Trial, order: int, what: str, more: Callable[[int], bool]) -> None:
-    watched = Watched(trial)
     with trial:
+        watched = Watched(trial)
         trial.strike(lambda: None)
         began = time.monotonic()
         while more(watched.look()):
             time.sleep(SAMPLE_S)
         seconds = time.monotonic() - began
     cost, after = trial.toll, site.footprint(trial.stack)
+    assert cost.sent > 2 * SETTLED_AFTER, f"only {cost.sent} requests: let it run longer"
     limit_mb = trial.stack.settings.jvm_heap_mb + SERVER_NATIVE_MB
     same = (after.programs, after.workers) == (trial.before.programs, trial.before.workers)
     trial.row(
         order,
         what,
-        f"no restart, no error; after {SETTLED_AFTER:,} requests a worker grows by less than {WORKER_GROWTH:.0%}, and "
-        f"the JVM stays below its heap limit + {SERVER_NATIVE_MB} MB",
-        met=same and not cost.failed and watched.workers < WORKER_GROWTH and watched.server_mb < limit_mb,
+        f"no restart, no error; after {SETTLED_AFTER:,} requests a worker grows by less than {WORKER_GROWTH:.0%}, "
+        f"the other programs by less than {OTHERS_GROWTH:.0%}, and the JVM stays below its heap limit + "
+        f"{SERVER_NATIVE_MB} MB",
+        met=same
+        and not cost.failed
+        and watched.workers < WORKER_GROWTH
+        and watched.others < OTHERS_GROWTH
+        and watched.server_mb < limit_mb,
         note=f"{cost.sent:,} requests in {seconds / 60:.0f} min; {watched.told()}",
     )
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tests.chaos.table import HEADS, Row, cells, markdown, merged, page, read_rows, to_json
+from tests.chaos.table import HEADS, Row, cells, markdown, merged, page, read_rows, to_json, unfinished
 
 ROW = Row(
     3,
@@ -27,12 +27,12 @@ def test_a_row_shows_what_was_measured_and_nothing_else() -> None:
     assert markdown(HEADS, [cells(ROW)]).splitlines()[2].startswith("| a / b | soon | **no** | 7.3 s |  | 3 of 8 |")
 
 
-def test_rows_survive_their_file_and_are_replaced_by_fault(tmp_path: Path) -> None:
+def test_rows_survive_their_file_and_are_replaced_by_place(tmp_path: Path) -> None:
     """A later run replaces the rows of its own faults and keeps the rest, in the table's order."""
     file = tmp_path / "rows.json"
     other = replace(ROW, order=1, fault="another")
     file.write_bytes(to_json([ROW, other]))
-    again = replace(ROW, met=True)
+    again = replace(ROW, fault="a, said better", met=True)
 
     assert merged(read_rows(file), [again]) == [other, again]
     assert read_rows(tmp_path / "none.json") == []
@@ -44,3 +44,13 @@ def test_the_page_says_where_each_row_comes_from() -> None:
 
     assert page([ROW]).endswith("Measured on:\n\n- a machine\n")
     assert page([ROW, other]).endswith("- a machine: 1 of these rows\n- another machine: 1 of these rows\n")
+
+
+def test_a_test_that_ends_early_takes_its_yes_back() -> None:
+    """The rows of that test are missed bars, for whatever they said before; others stay."""
+    mine, other, by_hand = (replace(ROW, met=True, test=test) for test in ("a::b", "a::c", ""))
+    assert unfinished([mine, other, by_hand], "a::b") == [
+        replace(mine, met=False, note="failed before its end"),
+        other,
+        by_hand,
+    ]
