@@ -7,7 +7,7 @@ REQUESTS ?= 100000
 # The environment: conda's, where one of env/environment*.yml is activated, else .venv.
 BIN := $(if $(filter conda,$(EMBEDKIT_DOOR)),$(CONDA_PREFIX),.venv)/bin
 
-.PHONY: audit bench bench-peers chaos docs down dev env fresh gpu-check-cpu image image-test lint lock lock-check repair rules sight soak status telemetry-cost test test-slow types up
+.PHONY: audit bench bench-peers chaos docs down dev env fresh gpu-check-cpu image image-test lint lock lock-check repair rules sight soak soak-look status telemetry-cost test test-slow types up
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -71,6 +71,9 @@ chaos: dev ## break one thing after another under load and measure what it costs
 
 soak: dev ## mixed load for MINUTES and then REQUESTS short texts: memory, restarts, errors; writes docs/chaos.md
 	@SOAK_MINUTES=$(MINUTES) SOAK_REQUESTS=$(REQUESTS) $(BIN)/pytest -m soak tests/chaos
+
+soak-look: dev ## five minutes of the same mixed load, which change no page
+	@SOAK_MINUTES=5 $(BIN)/pytest -m soak tests/chaos -k mixed
 
 telemetry-cost: dev ## what the metrics cost a request, part by part, in µs of processor time
 	@$(BIN)/python -m ops.exporter.cost

@@ -71,15 +71,21 @@ def ran_on() -> str:
 
 
 @pytest.fixture(scope="session")
-def record(pytestconfig: pytest.Config, ran_on: str) -> Callable[[Row], None]:
-    """Keeps a row, for the table of this run and, at once, in docs/."""
+def show(pytestconfig: pytest.Config, ran_on: str) -> Callable[[Row], Row]:
+    """Puts a row into the table of this run, and into nothing that is kept."""
 
-    def keep(row: Row) -> None:
+    def place(row: Row) -> Row:
         placed = replace(row, ran_on=ran_on, test=pytestconfig.stash[TEST])
         pytestconfig.stash[ROWS].append(placed)
-        write(merged(read_rows(FIGURES), [placed]))
+        return placed
 
-    return keep
+    return place
+
+
+@pytest.fixture(scope="session")
+def record(show: Callable[[Row], Row]) -> Callable[[Row], None]:
+    """The same, and keeps it, at once, in docs/."""
+    return lambda row: write(merged(read_rows(FIGURES), [show(row)]))
 
 
 @contextlib.contextmanager

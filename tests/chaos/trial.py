@@ -18,7 +18,7 @@ CALM_S = 3.0
 class Trial:
     """A `with` block with load on the service. `struck` is when the fault came, in monotonic seconds."""
 
-    def __init__(self, stack: Stack, record: Callable[[Row], None], url: str = "", **load: Any) -> None:
+    def __init__(self, stack: Stack, record: Callable[[Row], object], url: str = "", **load: Any) -> None:
         self.stack = stack
         self._record = record
         self.load = Load(url or stack.url(), **load)

@@ -1,5 +1,6 @@
 """What the watchdog's hands refuse: whatever is not ours, or no longer as it was seen."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ def test_workers_are_seen_by_their_ids_and_states(
     assert server is not None
     assert worker_processes(settings, server) == {"9000": Process(ours.pid, ours.create_time())}
     ours.suspend()
+    os.waitid(os.P_PID, ours.pid, os.WSTOPPED | os.WNOWAIT)
     assert worker_processes(settings, server) == {"9000": Process(ours.pid, ours.create_time(), stopped=True)}
     ours.kill()
     assert worker_processes(settings, server) == {}
