@@ -19,11 +19,19 @@ import time
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
-from env.chooser import Choice, ChoiceError, chosen, load_pins, lock_path
+if find_spec("tomllib") is None:  # a Python so old that what follows cannot even be imported
+    sys.exit(
+        f"embedkit set-up: this is Python {sys.version.split()[0]} ({sys.executable}); the locks are for Python 3.11: "
+        "install it and name it, for example: make up PYTHON=/usr/bin/python3.11"
+    )
+
+from env.chooser import Choice, chosen, load_pins, lock_path
 from env.conda import prefix_problem
 from env.door import in_conda
+from env.errors import PinError
 from env.installer import SAYS, SetupError, installer, say, take_lock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,11 +100,11 @@ def check_machine(choice: Choice) -> None:
     Raises:
         SetupError: Python is not 3.11, the disk is too full, or the service runs from the environment to be replaced.
     """
-    wanted = tuple(int(part) for part in load_pins()["python"]["version"].split("."))
-    if sys.version_info[:2] != wanted:
+    wanted = load_pins()["python"]["version"]
+    if "{}.{}".format(*sys.version_info) != wanted:
         raise SetupError(
-            f"this is Python {sys.version.split()[0]} ({sys.executable}); the locks are for {wanted[0]}.{wanted[1]}: "
-            "install it and name it, for example: make up PYTHON=/usr/bin/python3.11"
+            f"this is Python {sys.version.split()[0]} ({sys.executable}); the locks are for Python {wanted}: "
+            f"install it and name it, for example: make up PYTHON=/usr/bin/python{wanted}"
         )
     free = shutil.disk_usage(ROOT).free
     if free < FREE_BYTES[choice.flavour]:
@@ -188,7 +196,7 @@ def main() -> int:
     try:
         with only_one(ROOT / "var" / "set-up.lock"):
             build(chosen(), dev=wanted.dev, repair=wanted.repair)
-    except (ChoiceError, SetupError) as error:
+    except (PinError, SetupError) as error:
         print(f"embedkit set-up: {error}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -1,6 +1,7 @@
 """Change pins where they stand: pyproject.toml and env/pins.toml, comments and layout kept."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,8 @@ def _set_cpu_build(rest: Any, change: Change, sha256: str | None) -> None:
             f"the +cpu build of torch {change.version} is not on the package index: find its wheel for cp311 and "
             f"linux_x86_64 at {rest['torch']['cpu']['index']}, then name its hash with --sha256"
         )
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise PinError(f"--sha256 {sha256} is no SHA-256: write the wheel's 64 hexadecimal digits, in lower case")
     rest["torch"]["cpu"]["version"] = f"{change.version}+cpu"
     rest["torch"]["cpu"]["sha256"] = sha256
 
@@ -119,6 +122,8 @@ def _only_locked(root: Path, change: Change) -> str:
     if change.name not in locked:
         near = difflib.get_close_matches(change.name, {*locked, *OTHERS}, n=3)
         raise PinError(
-            f"{change.name} is pinned nowhere" + (f": did you mean {', '.join(near)}?" if near else f", nor in {REST}")
+            f"{change.name} is pinned nowhere"
+            + (f": did you mean {', '.join(near)}?" if near else ".")
+            + f" CUDA and drivers are edited in {REST}; then `embedkit env update` carries them"
         )
     return f"{change.name}=={change.version}"

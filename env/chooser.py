@@ -4,13 +4,13 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from env.errors import PinError
+from env.pins import read_rest
 
 ENV_DIR = Path(__file__).resolve().parent
 STAMP = ".embedkit-lock"  # in an environment: the flavour and a digest of what it was made from
@@ -39,8 +39,12 @@ def lock_path(flavour: str) -> Path:
 
 
 def load_pins() -> dict[str, Any]:
-    """env/pins.toml."""
-    return tomllib.loads((ENV_DIR / "pins.toml").read_text(encoding="utf-8"))
+    """env/pins.toml of this checkout.
+
+    Raises:
+        PinError: see read_rest.
+    """
+    return read_rest(ENV_DIR.parent)
 
 
 def driver_version(proc: Path = Path("/proc/driver/nvidia/version")) -> str | None:

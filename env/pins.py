@@ -10,6 +10,19 @@ from env.errors import PinError
 
 PROJECT = "pyproject.toml"
 REST = "env/pins.toml"
+# What REST has to hold.
+KEYS: Mapping[str, type] = {
+    "python.version": str,
+    "jdk.wanted": int,
+    "jdk.accepted": list,
+    **{f"torch.cpu.{key}": str for key in ("version", "sha256", "index")},
+    **{f"torch.{flavour}.cuda": str for flavour in ("cuda12", "cuda13")},
+    **{f"torch.{flavour}.driver": int for flavour in ("cuda12", "cuda13")},
+    **{f"tools.{name}": str for name in ("prometheus", "grafana", "haproxy")},
+    "container.debian": str,
+    **{f"nixpkgs.{key}": str for key in ("branch", "rev", "narHash")},
+    "nixpkgs.lastModified": int,
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,11 @@ class Pins:
     @property
     def jdk(self) -> str:
         return str(self.rest["jdk"]["wanted"])
+
+    @property
+    def other_jdks(self) -> list[str]:
+        """Releases that are accepted beside the one that is wanted."""
+        return [str(each) for each in self.rest["jdk"]["accepted"] if str(each) != self.jdk]
 
     def cuda(self, flavour: str) -> str:
         return str(self.rest["torch"][flavour]["cuda"])
@@ -60,9 +78,9 @@ def read_pins(root: Path) -> Pins:
     """The pins of the checkout at `root`.
 
     Raises:
-        PinError: a file is missing, is no TOML, or a requirement is not exact.
+        PinError: a file is missing or is no TOML, a requirement is not exact, or see read_rest.
     """
-    project, rest = (_read(root, file) for file in (PROJECT, REST))
+    project, rest = _read(root, PROJECT), read_rest(root)
     packages: dict[str, str] = {}
     torch: dict[str, str] = {}
     for extra, requirements in requirement_lists(project):
@@ -73,6 +91,23 @@ def read_pins(root: Path) -> Pins:
             torch[extra] = exact["torch"]
     torch["cpu"] = rest["torch"]["cpu"]["version"]
     return Pins(packages, torch, rest)
+
+
+def read_rest(root: Path) -> dict[str, Any]:
+    """env/pins.toml of the checkout at `root`.
+
+    Raises:
+        PinError: it is missing or no TOML, or a pin of KEYS is missing or of another type.
+    """
+    rest = _read(root, REST)
+    for key, kind in KEYS.items():
+        value: Any = rest
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            found = "is missing" if value is None else f"is {value!r}"
+            raise PinError(f"{REST}: {key} {found}: write one of type {kind.__name__} there")
+    return rest
 
 
 def _read(root: Path, file: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from env.conda import FILES, environment_files
 from env.lock import LOCKS, locks, uv
 from env.pins import read_pins
-from env.repeats import Mismatch, repeats
+from env.repeats import Mismatch, repeats, text_of
 
 GENERATED = (*LOCKS, *FILES)
 
@@ -40,16 +40,11 @@ def check(root: Path) -> list[Mismatch]:
     texts: dict[str, str] = {}
     for repeat in repeats(pins, root):
         if repeat.file not in texts:
-            texts[repeat.file] = _text(root, repeat.file)
+            texts[repeat.file] = text_of(root, repeat.file)
         found += repeat.mismatches(texts[repeat.file])
     if not any(each.file == "uv.lock" for each in found):  # which uv would say of itself, without a line
         uv(root, "lock", "--check")
     for file, wanted in generated(root).items():
-        difference = first_difference(file, _text(root, file), wanted)
+        difference = first_difference(file, text_of(root, file), wanted)
         found += [difference] if difference else []
     return found
-
-
-def _text(root: Path, file: str) -> str:
-    path = root / file
-    return path.read_text(encoding="utf-8") if path.exists() else ""

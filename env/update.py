@@ -56,8 +56,9 @@ def update(root: Path, changes: Iterable[Change], sha256: str | None = None) -> 
 
 def _carry(root: Path) -> None:
     for repeat in repeats(read_pins(root), root):
-        if repeat.mend == CARRY and repeat.file != "uv.lock":  # which is uv's to write, hashes included
-            path = root / repeat.file
+        path = root / repeat.file
+        # uv.lock is uv's to write, hashes included; what is gone and not generated, `check` names.
+        if repeat.mend == CARRY and repeat.file != "uv.lock" and path.exists():
             path.write_text(repeat.carried(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

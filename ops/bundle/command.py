@@ -17,13 +17,13 @@ def write(
     output: Annotated[Path | None, typer.Option("--output", help="the file; embedkit-<torch>.tar if not named")] = None,
     torch: Annotated[str | None, typer.Option("--torch", help="cpu, cuda12 or cuda13; else this machine's")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="take its archive along; repeat it")] = None,
-    jdk: Annotated[Path | None, typer.Option("--jdk", help="take this folder of a JDK 11 along")] = None,
+    jdk: Annotated[Path | None, typer.Option("--jdk", help="take this folder of a JDK along")] = None,
     json: Json = False,
 ) -> None:
     """Write one file with the checkout, the wheels of its lock, chosen archives and a JDK."""
     if context.invoked_subcommand:
         return
-    from env.chooser import FLAVOURS, installed
+    from env.chooser import FLAVOURS, installed, load_pins
     from ops.bundle.write import write as write_bundle
     from ops.cli import told
     from ops.console import Reporter, out, print_json
@@ -45,7 +45,8 @@ def write(
             return
         out.print(f"{done.path}: {done.files} files, {done.bytes >> 20} MB, in {done.seconds:.0f} s", markup=False)
         out.print(f"  sha256 {done.sha256}")
-        out.print(f"There: tar xf {done.path.name} install.py && python3.11 install.py {done.path.name}", markup=False)
+        name, python = done.path.name, f"python{load_pins()['python']['version']}"
+        out.print(f"There: tar xf {name} install.py && {python} install.py {name}", markup=False)
 
 
 @bundle.command()

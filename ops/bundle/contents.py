@@ -9,6 +9,7 @@ from archives.errors import ArchivesError
 from archives.fetch import find_snapshot
 from archives.sources import FolderSource, HubSource
 from archives.store import archive_path, digest_path, engines_folder, snapshots_folder, verification_path
+from env.chooser import load_pins
 from env.jdk import java_version, parse_major
 from ops.bundle.install import BundleError
 
@@ -44,12 +45,12 @@ def jdk(home: Path) -> Files:
     """A JDK's folder, links followed, as env/jdk (env/jdk.py).
 
     Raises:
-        BundleError: there is no Java 11 in it.
+        BundleError: there is no Java of the pinned release in it.
     """
-    version = java_version(home / "bin" / "java")
-    if version is None or parse_major(version) != 11:
+    wanted, version = load_pins()["jdk"]["wanted"], java_version(home / "bin" / "java")
+    if version is None or parse_major(version) != wanted:
         said = f"is Java {version}" if version else "cannot be run"
-        raise BundleError(f"--jdk {home}: {home / 'bin' / 'java'} {said}; name the folder of a JDK 11")
+        raise BundleError(f"--jdk {home}: {home / 'bin' / 'java'} {said}; name the folder of a JDK {wanted}")
     return below(home, "env/jdk")
 
 

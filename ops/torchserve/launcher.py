@@ -19,6 +19,7 @@ import orjson
 
 from archives.snapshot import hash_file
 from archives.store import write_whole
+from env.errors import PinError
 from env.jdk import JdkError, find_jdk
 from handlers.canary import HEADER, TOKEN_VARIABLE
 from ops.allocator import MALLOC
@@ -113,7 +114,7 @@ def prepare(settings: Settings, *, console: bool = False) -> list[str]:
     """End leftovers, empty TEMP and telemetry, render the configuration; returns the JVM's command line.
 
     Raises:
-        OpsError, JdkError: there is nothing that could be started.
+        OpsError, JdkError, PinError: there is nothing that could be started.
     """
     # What an earlier supervisord left running holds our ports; those of this one descend from it, the gateway's workers
     # by way of their master.
@@ -159,7 +160,7 @@ def main() -> int:
     try:
         settings = read_settings(Path(file[0]))
         command = prepare(settings, console=bool(flags))
-    except (OpsError, JdkError) as error:
+    except (OpsError, JdkError, PinError) as error:
         say(str(error))
         return 1
     except (OSError, ValueError) as error:

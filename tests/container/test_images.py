@@ -1,6 +1,7 @@
 """Both targets of env/Containerfile, built here and run from their root file system: read-only, as their own user, in
 namespaces of their own. What an engine does beyond that (pulling, its own health checks, GPUs) is not tried."""
 
+import json
 import shutil
 import tempfile
 import time
@@ -126,16 +127,18 @@ def test_only_its_volumes_are_its_users(image: Image) -> None:
 
 def test_it_serves_checks_itself_and_stops(image: Image, volumes: dict[str, Path], tmp_path: Path) -> None:
     """On a read-only root it packs, serves the right vector to other machines, keeps management to itself, finds itself
-    healthy and its packages as they were installed, and ends of a SIGTERM in time with status 0; and so again on the
-    same volumes."""
+    healthy, entered by its own door, with packages as they were installed, and ends of a SIGTERM in time with status 0;
+    and so again on the same volumes."""
     expected = SentenceTransformer(str(minilm_folder()), device="cpu").encode(TEXT, normalize_embeddings=True)
     with started(image, volumes, tmp_path / "first.log") as running:
         first = healthy(running, image, START_S)
         assert float(embed(THERE) @ expected) >= MIN_COSINE
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://{THERE}:8081/models", timeout=5)
-        examined = running.run("embedkit", "doctor")
+        examined = running.run("embedkit", "doctor", "--json")
         assert examined.returncode == 0, examined.stdout
+        found = {one["check"]: one["detail"] for one in json.loads(examined.stdout)["findings"]}
+        assert found["door"].startswith("container: ")
         assert psutil.Process(running.pid).name() == "tini"
         assert {one.uids().effective for one in running.processes()} == {image.user}
         assert [one for one in running.processes() if one.status() == psutil.STATUS_ZOMBIE] == []

@@ -9,7 +9,9 @@ import pytest
 from env import bootstrap
 from env.bootstrap import Stamps, check_machine, create_venv, only_one
 from env.chooser import Choice
+from env.errors import PinError
 from env.installer import SetupError
+from ops.settings import ROOT
 
 CPU = Choice("cpu", "for the test")
 
@@ -65,6 +67,30 @@ def test_too_little_disk_and_another_python_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "version_info", (3, 12, 1))
     with pytest.raises(SetupError, match=r"make up PYTHON="):
         check_machine(CPU)
+
+
+def test_a_python_without_tomllib_is_refused_too() -> None:
+    """Pythons before 3.11 cannot import what reads the pins: they are told which one is needed, without a traceback."""
+    old = "import runpy, sys; sys.modules['tomllib'] = None; runpy.run_module('env.bootstrap', run_name='__main__')"
+    refused = subprocess.run([sys.executable, "-c", old], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("embedkit set-up: this is Python ")
+    assert refused.stderr.endswith("make up PYTHON=/usr/bin/python3.11\n")
+
+
+def test_a_slip_in_the_pins_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong with env/pins.toml is printed, with exit status 1."""
+
+    def slip() -> Choice:
+        raise PinError("env/pins.toml: jdk.wanted is missing")
+
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    monkeypatch.setattr(bootstrap, "chosen", slip)
+    monkeypatch.setattr(sys, "argv", ["bootstrap"])
+    assert bootstrap.main() == 1
+    assert capsys.readouterr().err == "embedkit set-up: env/pins.toml: jdk.wanted is missing\n"
 
 
 def test_two_set_ups_follow_each_other(tmp_path: Path) -> None:

@@ -39,6 +39,18 @@ def test_a_missing_package_is_named() -> None:
     assert "torch 2.13.0+cpu is not installed" in found.detail
 
 
+def test_a_package_whose_metadata_was_cut_off_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a full disk or a killed pip left without METADATA is named by the lock's check, as missing."""
+    (tmp_path / "torch-2.13.0+cpu.dist-info").mkdir()
+    (tmp_path / "requests-2.34.2.dist-info").mkdir()
+    (tmp_path / "requests-2.34.2.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: requests\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert installed_versions() == {}
+    rest = {name: version for name, version in LOCKED.items() if name != "torch"}
+    found = checks.lock_matches(CPU, rest | installed_versions())
+    assert found.detail == "torch 2.13.0+cpu is not installed"
+
+
 def make_distribution(site: Path) -> Path:
     """A tiny installed package with a RECORD, as pip writes it; returns its one module."""
     info = site / "tiny-1.0.dist-info"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from env.chooser import FLAVOURS, ChoiceError, choose, driver_version, load_pins, lock_path
+from env.chooser import ENV_DIR, FLAVOURS, ChoiceError, choose, driver_version, load_pins, lock_path
+from env.errors import PinError
 
 PINS = load_pins()
 
@@ -59,6 +60,28 @@ def test_the_version_is_read_from_both_kernel_modules(text: str, tmp_path: Path)
     proc = tmp_path / "version"
     proc.write_text(text)
     assert driver_version(proc) == "580.65.06"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('version = "3.11"', 'version = "3.11', r"env/pins\.toml: .*line 5"),
+        ("wanted = 11\n", "", r"env/pins\.toml: jdk\.wanted is missing: write one of type int there"),
+        ("driver = 525", 'driver = "525"', r"env/pins\.toml: torch\.cuda12\.driver is '525': write one of type int"),
+        ("[tools]", "[tool]", r"env/pins\.toml: tools\.prometheus is missing"),
+    ],
+)
+def test_a_slip_in_the_pins_is_named(
+    old: str, new: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a hand can do to env/pins.toml is said by file, and by line or key."""
+    text = (ENV_DIR / "pins.toml").read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "pins.toml").write_text(text.replace(old, new), encoding="utf-8")
+    monkeypatch.setattr("env.chooser.ENV_DIR", tmp_path / "env")
+    with pytest.raises(PinError, match=said):
+        load_pins()
 
 
 @pytest.mark.parametrize("flavour", [*FLAVOURS, "dev"])

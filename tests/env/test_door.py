@@ -25,13 +25,22 @@ CONDA = {"CONDA_PREFIX": "/opt/conda/envs/embedkit", "CONDA_DEFAULT_ENV": "embed
         (CONDA, "/srv/kit/.venv", "venv"),
         ({"CONDA_PREFIX": "/opt/conda"}, "/opt/conda", "none"),
         ({"EMBEDKIT_DOOR": "nix", "IN_NIX_SHELL": "impure"}, "/srv/kit/.venv", "nix"),
+        ({"EMBEDKIT_DOOR": "nix", "IN_NIX_SHELL": "impure"}, "/usr", "none"),
         ({"EMBEDKIT_DOOR": "container"}, "/srv/kit/.venv", "container"),
+        ({"EMBEDKIT_DOOR": "container"}, "/usr", "none"),
         ({}, "/usr", "none"),
     ],
 )
 def test_the_door_is_known(environ: dict[str, str], prefix: str, name: str) -> None:
     """The mark decides, checked against where Python runs: an environment that is active but not used is no door."""
     assert name == door(environ, Path(prefix), KIT).name
+
+
+def test_a_bundles_wheels_are_a_door(tmp_path: Path) -> None:
+    """Where env/wheels is, the set-up takes packages from it alone: that is the bundle, but in the other doors."""
+    (tmp_path / "env" / "wheels").mkdir(parents=True)
+    assert door({}, tmp_path / ".venv", tmp_path).name == "bundle"
+    assert door({"EMBEDKIT_DOOR": "container"}, tmp_path / ".venv", tmp_path).name == "container"
 
 
 def test_conda_is_where_python_runs() -> None:

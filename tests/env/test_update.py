@@ -7,7 +7,8 @@ import pytest
 from env.changes import Change
 from env.errors import PinError
 from env.pins import read_pins
-from env.places import check
+from env.places import GENERATED, check
+from env.repeats import GPU_SITE
 from env.update import update
 from tests.env.checkout import contents, copy_to, edit
 
@@ -90,6 +91,7 @@ def test_what_only_uv_lock_pins_can_be_set(checkout: Path) -> None:
         ("transformers==9", "No solution found"),
         ("transfomers==4.48.3", "pinned nowhere: did you mean transformers"),
         ("jdk==eleven", "a whole number belongs there, such as 11"),
+        ("cuda13-driver==590", "CUDA and drivers are edited in env/pins.toml; then `embedkit env update` carries them"),
         ("nixpkgs==abc", r"rev, narHash and lastModified of \[nixpkgs\]"),
     ],
 )
@@ -100,6 +102,33 @@ def test_what_cannot_be_carried_changes_nothing(checkout: Path, change: str, sai
         update(checkout, [Change.parse("prometheus-client==0.25.0"), Change.parse(change)])
     assert before == contents(checkout)
     assert [each.name for each in checkout.rglob("*.embedkit-new")] == []
+
+
+@pytest.mark.parametrize("sha256", ["0123456789abcdef", "0123456789ABCDEF" * 4, f"sha256:{'0' * 57}"])
+def test_a_hash_is_64_digits(checkout: Path, sha256: str) -> None:
+    """Anything else is refused by its text before it comes into a lock, and nothing is changed."""
+    before = contents(checkout)
+    with pytest.raises(PinError, match=rf"--sha256 {sha256} is no SHA-256"):
+        update(checkout, [Change.parse("torch==2.12.1")], sha256)
+    assert before == contents(checkout)
+
+
+def test_generated_files_that_are_gone_come_back(checkout: Path) -> None:
+    """Without any of them `check` names each, and `update` makes them as they were."""
+    before = contents(checkout)
+    for file in GENERATED:
+        (checkout / file).unlink()
+    assert set(GENERATED) <= {each.file for each in check(checkout)}
+    assert update(checkout, []).left == []
+    assert before == contents(checkout)
+
+
+def test_what_no_pin_makes_and_is_gone_is_named(checkout: Path) -> None:
+    """A file that only repeats pins is left to a person, or to the command that makes it."""
+    for file in ("flake.lock", GPU_SITE):
+        (checkout / file).unlink()
+    left = {(each.file, each.line, each.mend) for each in update(checkout, []).left}
+    assert left == {("flake.lock", 1, "write it there"), (GPU_SITE, 1, "python -m ops.bench.gpu.lock")}
 
 
 def test_a_file_that_is_not_generated_is_not_overwritten(checkout: Path) -> None:

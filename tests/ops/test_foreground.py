@@ -7,12 +7,14 @@ import pytest
 
 from archives.errors import CatalogueError
 from archives.progress import SILENT
+from env.errors import PinError
 from ops import foreground
 from ops.desired import Served, desired_file, write_models
 from ops.errors import OpsError
 from ops.foreground import exact_specs, run_service
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
+from ops.torchserve import launcher
 
 
 @pytest.fixture
@@ -38,6 +40,21 @@ def test_it_becomes_what_supervisord_would_run(settings: Settings) -> None:
     command, _ = foreground._commands(settings, (), SILENT, server=False)
     assert command[1:] == ["-c", str(settings.etc / "supervisord.conf"), "--nodaemon"]
     assert (settings.etc / "supervisord.conf").is_file()
+
+
+def test_the_launcher_says_what_is_wrong_with_the_pins(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip in env/pins.toml, which it reads for the JDK, is a line of its log and no traceback."""
+
+    def slip(*_: object, **__: object) -> None:
+        raise PinError("env/pins.toml: jdk.wanted is missing")
+
+    monkeypatch.setattr(launcher, "read_settings", lambda _: settings)
+    monkeypatch.setattr(launcher, "prepare", slip)
+    monkeypatch.setattr("sys.argv", ["launcher", "settings.json"])
+    assert launcher.main() == 1
+    assert capsys.readouterr().out == "embedkit launcher: env/pins.toml: jdk.wanted is missing\n"
 
 
 def test_a_second_service_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

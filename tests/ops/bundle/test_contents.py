@@ -43,6 +43,17 @@ def test_a_jdk_comes_with_its_links_followed(tmp_path: Path) -> None:
         contents.jdk(tmp_path)
 
 
+def test_the_pins_say_which_jdk_a_bundle_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another JDK pinned, that one is taken and a JDK 11 is refused."""
+    java = packaged_java()
+    assert java is not None
+    monkeypatch.setattr("ops.bundle.contents.load_pins", lambda: {"jdk": {"wanted": 17}})
+    with pytest.raises(BundleError, match=r"is Java 11\.0\.13\S*; name the folder of a JDK 17"):
+        contents.jdk(java.parent.parent)
+    monkeypatch.setattr("ops.bundle.contents.java_version", lambda _: "17.0.15")
+    assert "env/jdk/bin/java" in contents.jdk(java.parent.parent)
+
+
 def test_a_model_that_is_not_ready_is_named(tmp_path: Path) -> None:
     """Without an archive, or with one that was not verified, the commands to run are said."""
     one = spec(tmp_path, "mine", '{ hub = "some/model", revision = "main" }')

@@ -78,6 +78,7 @@ def test_a_machine_without_a_network_serves(folder: Path) -> None:
     assert "stopped" in (there / "down.txt").read_text()
     findings = {one["check"]: one for one in orjson.loads((there / "doctor.json").read_bytes())["findings"]}
     assert {name for name, one in findings.items() if one["status"] == "fail"} == set()
+    assert findings["door"]["detail"].startswith("bundle: ")
     assert "from the bundle" in findings["jdk"]["detail"]
     up = (there / "up.txt").read_text()
     assert "torch, from the bundle" in up
