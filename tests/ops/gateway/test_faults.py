@@ -1,5 +1,6 @@
 """What goes wrong behind the gateway, or to it: who waits, who is refused, and that nothing is lost."""
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -211,6 +212,38 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, gateway_tls=wrong)
     with pytest.raises(OpsError, match=r"HAProxy refuses.*wrong\.pem"):
         gateway_files(settings, [MINILM], None, haproxy())
+
+
+def test_slow_large_bodies_leave_the_short_requests_places(tmp_path: Path) -> None:
+    """More clients than the queue has places, each with a body over the buffer that never ends: short requests are
+    answered as before, the surplus is refused at once, and TorchServe is never sent more than its queue holds."""
+    settings = settings_for(tmp_path, gateway_header_s=5)
+    with serving(StandIn(settings.inference_port)) as behind, gateway(settings, (Route("minilm", 8, 20),)) as running:
+        begun = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 200_000
+        opened = [socket.create_connection(("127.0.0.1", settings.gateway_port), timeout=10) for _ in range(20)]
+        try:
+            for one in opened:
+                one.sendall(begun)
+                time.sleep(0.05)  # of those that come in the same moment some wait
+            for _ in range(20):
+                started = time.monotonic()
+                assert running.post().status_code == 200
+                assert time.monotonic() - started < 0.5
+            refused = 0
+            for one in opened:
+                one.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    refused += one.recv(4096).startswith(b"HTTP/1.1 503 ")
+            assert refused == 20 - 2
+        finally:
+            for one in opened:
+                one.close()
+        large = {"input": "x" * 200_000, "model": "minilm"}
+        deadline = time.monotonic() + 5
+        while running.post(body=large).status_code != 200:  # until HAProxy has seen that they went
+            assert time.monotonic() < deadline
+        assert [running.post(body=large).status_code for _ in range(5)] == [200] * 5
+        assert len(behind.arrived) == 20 + 6
 
 
 def test_idle_and_slow_clients_take_nobodys_place(tmp_path: Path) -> None:
