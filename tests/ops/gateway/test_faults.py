@@ -18,11 +18,14 @@ import psutil
 import pytest
 import requests
 
+from ops.desired import commit
 from ops.errors import OpsError
-from ops.gateway.keys import with_new, write_keys
-from ops.gateway.program import gateway_files
+from ops.gateway import live
+from ops.gateway.control import workers
+from ops.gateway.keys import with_new, without, write_keys
+from ops.gateway.program import gateway_files, routes_for
 from ops.gateway.stage import Route
-from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, haproxy, settings_for
+from tests.ops.gateway.running import MINILM, OTHER, Gateway, Supervised, gateway, haproxy, served, settings_for
 from tests.ops.gateway.stand_in import StandIn, serving
 
 BODY = orjson.dumps({"input": "a", "model": "minilm"})
@@ -142,16 +145,43 @@ def test_a_change_of_models_loses_no_request(tmp_path: Path) -> None:
     assert seen[200] > 50
 
 
-def test_the_first_key_closes_an_open_gateway(tmp_path: Path) -> None:
-    """From the reload on nobody comes in without."""
+def test_the_first_key_closes_an_open_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once `embedkit key add` has returned nobody comes in without, not even on a connection that was open before; the
+    key does, on the same one; later keys are taken while such a connection is still open, which keeps an old worker."""
     keys, alice = with_new({}, "alice")
-    settings = settings_for(tmp_path)
-    with serving(StandIn(settings.inference_port)), gateway(settings) as running:
-        assert running.post().status_code == 200
-        write_keys(settings, keys)
-        running.reload((MINILM,), keys)
-        assert running.post().status_code == 401
-        assert running.post(headers={"Authorization": f"Bearer {alice}"}).status_code == 200
+    settings = settings_for(tmp_path, store=tmp_path / "store")
+    one = served(settings, "m-a.mar", queue_size=64)
+    commit(settings, one)
+    body = {"input": "a", "model": "m"}
+    use = {"Authorization": f"Bearer {alice}"}
+    with (
+        serving(StandIn(settings.inference_port)),
+        gateway(settings, routes_for(settings, [one])) as running,
+        requests.Session() as session,
+        requests.Session() as other,
+        requests.Session() as third,
+    ):
+        monkeypatch.setattr(live, "Supervisor", lambda _: Supervised(running))
+
+        def post(by: requests.Session, **headers: str) -> int:
+            return by.post(running.url + "/v1/embeddings", json=body, headers=headers, timeout=10).status_code
+
+        assert [post(by) for by in (session, other, third)] == [200, 200, 200]
+        before = workers(settings)
+        assert live.change_keys(settings, keys)
+        assert set(workers(settings)) > set(before)  # the old worker is still there, for those three
+        assert post(session) == 401
+        assert post(session, **use) == 200
+        assert post(other, **use) == 200
+        keys, bob = with_new(keys, "bob")
+        assert live.change_keys(settings, without(keys, "alice"))
+        assert post(third, Authorization=f"Bearer {bob}") == 200
+        assert post(session, **use) == post(requests.Session()) == 401
+        after = workers(settings)
+        write_keys(settings, {})  # by hand, as it were, and then `embedkit up`
+        live.follow_models(settings, [one])
+        assert post(third, Authorization=f"Bearer {bob}") == 401
+        assert set(workers(settings)) <= set(after)
 
 
 def test_a_killed_master_takes_its_worker_along(tmp_path: Path) -> None:
