@@ -93,5 +93,5 @@ def take_out(
                 for loaded in reversed(management.describe(name)):  # the default goes last, as TorchServe insists
                     progress.say(f"{name}: removing version {loaded.version} from the server")
                     management.unregister(name, loaded.version)
-        follow_models(settings, desired)
+        follow_models(settings, desired.values())
     return list(desired), dropped

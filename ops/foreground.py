@@ -10,7 +10,7 @@ from typing import NoReturn
 from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.progress import Progress
 from env.hardware import detect
-from ops.desired import commit, desired_file, write_models
+from ops.desired import Served, commit, desired_file, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
 from ops.private import keep_private
@@ -36,7 +36,7 @@ def exact_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpec
 
 
 def _commands(
-    settings: Settings, models: Iterable[str], progress: Progress, *, server: bool
+    settings: Settings, models: Iterable[Served], progress: Progress, *, server: bool
 ) -> tuple[list[str], dict[str, str]]:
     """What this process becomes, with its environment."""
     if server:
@@ -65,7 +65,7 @@ def run_service(settings: Settings, names: Iterable[str], progress: Progress, *,
             commit(settings, one)  # remembers what each was served from before
         write_models(desired_file(settings), goal)
         prune(settings)
-        command, environ = _commands(settings, goal, progress, server=server)
+        command, environ = _commands(settings, goal.values(), progress, server=server)
     progress.say(f"becoming {'TorchServe' if server else 'supervisord'}; serving {', '.join(goal)}")
     os.chdir(settings.run)
     os.execve(command[0], command, environ)  # noqa: S606 - no shell is wanted

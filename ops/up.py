@@ -21,6 +21,7 @@ from ops.deploy.plan import next_step
 from ops.desired import Served, commit, desired_file, read_models, rolled_back_file
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
+from ops.gateway.live import follow_models
 from ops.gateway.program import files_now
 from ops.preflight import preflight
 from ops.prepare import Prepared, known_references, misfits, prepare
@@ -70,7 +71,9 @@ def write_settings(settings: Settings) -> None:
     write_whole(settings.file, content, mode=0o600)
 
 
-def _optional(settings: Settings, supervisor: Supervisor, models: Iterable[str], progress: Progress) -> observers.Plan:
+def _optional(
+    settings: Settings, supervisor: Supervisor, models: Iterable[Served], progress: Progress
+) -> observers.Plan:
     """What of gateway, Prometheus, Alertmanager and Grafana runs; says why something does not.
 
     Raises:
@@ -100,7 +103,9 @@ def end_unsupervised(settings: Settings, progress: Progress) -> None:
         progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
 
 
-def write_configuration(settings: Settings, supervisor: Supervisor, models: Iterable[str], progress: Progress) -> Taken:
+def write_configuration(
+    settings: Settings, supervisor: Supervisor, models: Iterable[Served], progress: Progress
+) -> Taken:
     """Write what supervisord and its programs read; returns which of them have taken it.
 
     Raises:
@@ -130,7 +135,10 @@ def _start(settings: Settings, goal: Mapping[str, Served], limits: Limits, progr
     booting = not supervisor.running()
     if booting:
         end_unsupervised(settings, progress)
-    taken = write_configuration(settings, supervisor, goal, progress)
+    served = {} if booting else read_models(desired_file(settings))
+    # the gateway goes by what is served until that is replaced
+    now = [served.get(name, one) for name, one in goal.items()]
+    taken = write_configuration(settings, supervisor, now, progress)
     if booting:
         _commit(settings, goal.values())
         taken.mark(taken.stale())  # nothing runs: whatever starts from now on reads what was just written
@@ -152,14 +160,14 @@ def _start(settings: Settings, goal: Mapping[str, Served], limits: Limits, progr
             supervisor.stop(name)
         taken.mark([name])
     serving = supervisor.program("torchserve").alive
-    served = read_models(desired_file(settings)) if serving else {}
-    _commit(settings, [one for name, one in goal.items() if name not in served])
+    _commit(settings, [one for name, one in goal.items() if not serving or name not in served])
     for program in supervisor.programs():
         if not program.alive:
             progress.say(f"starting {program.name}")
             supervisor.start(program.name)
     if serving:
         _converge(settings, goal.values(), limits, progress)
+    follow_models(settings, goal.values())
 
 
 def _commit(settings: Settings, goal: Iterable[Served]) -> None:

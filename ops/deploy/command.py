@@ -16,6 +16,7 @@ from ops.deploy.plan import bridge_name
 from ops.desired import Served, desired_file, previous_file, read_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
+from ops.gateway.live import follow_models
 from ops.prepare import prepare, spec_of
 from ops.served import prune
 from ops.settings import Settings
@@ -130,5 +131,6 @@ def _replace(
     converging = Converging(settings, target, limits, progress, rolling_back=rolling_back)
     converging.run()
     prune(settings)
+    follow_models(settings, read_models(desired_file(settings)).values())
     took, dropped = time.monotonic() - started, tuple(converging.dropped)
     return Deployed(model, target.archive, current.archive, target != current, dropped, took)

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from ops.gateway.door import HEADER_BYTES, door
 from ops.gateway.replies import as_json, error, reply
-from ops.gateway.stage import Route, longest_s, stage
+from ops.gateway.stage import Route, longest_s, stage, whole_bytes
 from ops.settings import Settings
 
-# Bodies up to this are whole in memory before they go on, and can be sent again to a TorchServe that was restarted.
-BUFFER_BYTES = 64 << 10
 AWAY = {"Retry-After": "5"}
 
 
@@ -32,7 +30,6 @@ def _errors() -> str:
 
 
 def _global(settings: Settings, routes: Sequence[Route]) -> str:
-    size = BUFFER_BYTES if len(routes) < 2 else max(BUFFER_BYTES, settings.gateway_route_kb << 10)
     most_s = longest_s(settings, routes)
     return f"""\
 # Rendered by `embedkit up` from ops/gateway/config.py: change embedkit.toml, not this.
@@ -44,7 +41,7 @@ global
     no strict-limits
     nbthread 2
     hard-stop-after {most_s}s
-    tune.bufsize {size + 2 * HEADER_BYTES}
+    tune.bufsize {whole_bytes(settings, routes) + 2 * HEADER_BYTES}
     tune.http.maxhdr 100
     ssl-default-bind-options ssl-min-ver TLSv1.2
 

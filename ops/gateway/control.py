@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ops.errors import OpsError
-from ops.gateway.keys import keys_file
+from ops.gateway.keys import CLOSED
 from ops.gateway.program import socket_file
 from ops.settings import Settings
 
 TIMEOUT_S = 5.0
 _WORKER = re.compile(r"^(\d+)\s+worker\s", re.MULTILINE)
+_MAP = re.compile(r"^(\d+) \(", re.MULTILINE)
 _ENTRY = re.compile(r"key=(\S+) .*?http_req_cnt=(\d+) http_err_cnt=(\d+) http_fail_cnt=(\d+)")
 
 
@@ -50,23 +51,33 @@ def workers(settings: Settings) -> list[int]:
 def give_keys(settings: Settings, keys: Mapping[str, str]) -> None:
     """Replace the keys of every worker at once, without a reload: a revoked one ends with the request it is in.
 
+    A worker that began without keys, and has only its open connections left, asks for one from then on.
+
     Raises:
         OpsError: HAProxy does not answer, or not as expected.
     """
-    file = re.sub(r"([ ;])", r"\\\1", str(keys_file(settings)))
-    lines = "".join(f"{digest} {name}\n" for name, digest in keys.items())
+    lines = f"{CLOSED} yes\n" + "".join(f"{digest} {name}\n" for name, digest in keys.items())
     pids = workers(settings)
     if not pids:
         raise OpsError("the gateway has no worker that could take the keys: `supervisorctl restart gateway`")
     for pid in pids:
-        answer = ask(settings, f"@!{pid} prepare map {file}")
-        prepared = re.search(r"New version created: (\d+)", answer)
-        if prepared:
-            version = prepared[1]
-            answer = ask(settings, f"@!{pid} add map @{version} {file} <<\n{lines}") if lines else ""
-            answer += ask(settings, f"@!{pid} commit map @{version} {file}")
-        if answer.strip():  # HAProxy says nothing where all is well
-            raise OpsError(f"the gateway does not take the keys: {answer.strip()}: `supervisorctl restart gateway`")
+        said = _give(settings, pid, lines)
+        if said and pid in workers(settings):  # an old one ends with its last connection
+            raise OpsError(f"the gateway does not take the keys: {said}: `supervisorctl restart gateway`")
+
+
+def _give(settings: Settings, pid: int, lines: str) -> str:
+    """Replace what is in a worker's map; returns what HAProxy has against it."""
+    shown = ask(settings, f"@!{pid} show map")
+    number = _MAP.search(shown)  # it has but one, named after the file that it began with, which need not be today's
+    if number is None:
+        return shown.strip() or "no map"
+    answer = ask(settings, f"@!{pid} prepare map #{number[1]}")
+    version = re.search(r"New version created: (\d+)", answer)
+    if version is None:
+        return answer.strip() or "no answer"
+    answer = ask(settings, f"@!{pid} add map @{version[1]} #{number[1]} <<\n{lines}")
+    return (answer + ask(settings, f"@!{pid} commit map @{version[1]} #{number[1]}")).strip()
 
 
 def key_use(settings: Settings) -> dict[str, KeyUse]:

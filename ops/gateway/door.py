@@ -1,10 +1,11 @@
 """The first stage in haproxy.cfg, which clients meet: who it is, whether that one may, and which model it is about."""
 
+import os
 from collections.abc import Sequence
 
-from ops.gateway.keys import ANONYMOUS, keys_file
+from ops.gateway.keys import ANONYMOUS, CLOSED, keys_file
 from ops.gateway.replies import ASKED, as_json, error, path_word, quoted, reply
-from ops.gateway.stage import Route
+from ops.gateway.stage import FULL, Route, whole_bytes
 from ops.settings import Settings, bracketed
 
 HEADER_BYTES = 16 << 10
@@ -47,11 +48,13 @@ if {{ req.hdrs,length gt {HEADER_BYTES} }}
 
 def _keys(settings: Settings, *, keyed: bool) -> str:
     """Who it is, and whether that one may."""
-    if keyed:
-        file = path_word(keys_file(settings))
-        known = f"http-request set-var(txn.key) 'http_auth_bearer,sha2(256),hex,map({file})' unless health"
-    else:
-        known = f"http-request set-var(txn.key) str({ANONYMOUS}) unless health"
+    file = path_word(keys_file(settings)) if keyed else os.devnull
+    known = [f"http-request set-var(txn.key) 'http_auth_bearer,sha2(256),hex,map({file})' unless health"]
+    if not keyed:
+        # The first key closes this configuration too, which goes on for the connections that it has when that one
+        # replaces it: its map gets the keys, and this entry.
+        closed = f"{{ str({CLOSED}),map({file}) -m found }}"
+        known.append(f"http-request set-var(txn.key) str({ANONYMOUS}) if !health !{closed}")
     refused = error(
         401,
         "invalid_api_key",
@@ -59,7 +62,7 @@ def _keys(settings: Settings, *, keyed: bool) -> str:
         headers={"WWW-Authenticate": "Bearer"},
     )
     lines = [
-        known,
+        *known,
         f"http-request deny {refused} if !health !{{ var(txn.key) -m found }}",
         "http-request del-header Authorization",
         # the mark of the kit's own requests, which no client's carries on
@@ -100,6 +103,8 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
         f"http-request return {reply(200, as_json({'object': 'list', 'data': listed}))} if list",
         "http-request set-var(txn.asked) path,field(4,/) if one || openai_path",
         "http-request set-var(txn.asked) path,field(3,/) if native || native_list",
+        f"http-request wait-for-body time {settings.gateway_header_s}s",
+        _whole_chunks(settings, routes),
         *_by_body(settings, routes),
     ]
     there = f"Model {ASKED} is not served here; served: {', '.join(one.model for one in routes) or 'none'}."
@@ -113,15 +118,33 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
     ]
     lines += [
         # nothing of the client's own spelling goes on: no query, no host, no odd path
+        f"http-request set-header Host {settings.inference_url().removeprefix('http://')}",
         "http-request set-uri /predictions/%[var(txn.model)] if openai || openai_path",
         "http-request set-uri %[path] if native || native_list",
-        f"http-request wait-for-body time {settings.gateway_header_s}s if writing",
+        # The second stage refuses what is whole in memory. It would close under a body that still comes, and a client
+        # that is sending one learns the reason from here alone.
+        *(
+            f"http-request deny {FULL} if {{ var(txn.model) -m str {one.model} }} "
+            f"{{ req.body_size gt {whole_bytes(settings, routes)} }} "
+            f"{{ srv_conn_free(model-{one.model}-large/torchserve) le 0 }} {{ nbsrv(torchserve) gt 0 }}"
+            for one in routes
+        ),
     ]
     return "".join(f"    {line}\n" for line in lines)
 
 
 def _only(method: str) -> str:
     return error(405, "method_not_allowed", f"This path takes {method}.", headers={"Allow": method})
+
+
+def _whole_chunks(settings: Settings, routes: Sequence[Route]) -> str:
+    """Refuse a body in chunks that is more than is whole in memory by now: how long it will be nobody can tell."""
+    most = min(whole_bytes(settings, routes), settings.gateway_body_mb << 20)
+    said = f"A body without a length may have {most >> 10} KiB: send it with Content-Length, not in chunks."
+    return (
+        f"http-request deny {error(413, 'body_too_large', said)} "
+        f"if {{ req.hdr(Transfer-Encoding) -m found }} {{ req.body_len gt {most} }}"
+    )
 
 
 def _by_body(settings: Settings, routes: Sequence[Route]) -> list[str]:
@@ -144,7 +167,6 @@ def _by_body(settings: Settings, routes: Sequence[Route]) -> list[str]:
     )
     unknown = "openai !{ var(txn.asked) -m found }"
     return [
-        f"http-request wait-for-body time {settings.gateway_header_s}s if openai",
         "http-request set-var(txn.asked) req.body,json_query('$.model'),field(1,/) if openai",
         f"http-request deny {large} if {unknown} {{ req.body_size gt {settings.gateway_route_kb << 10} }}",
         f"http-request deny {missing} if {unknown}",

@@ -17,6 +17,7 @@ from ops.settings import Settings
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 DIGEST = re.compile(r"[0-9A-F]{64}")  # HAProxy's `hex` writes capitals
 ANONYMOUS = "anonymous"  # how metrics and log call whoever comes through a gateway without keys
+CLOSED = "closed"  # beside the digests, in a running HAProxy's map alone: a key is needed
 HEADER = "# embedkit: API keys, SHA-256 and name. Made by `embedkit key`.\n"
 
 

@@ -1,10 +1,10 @@
 """Let a running gateway follow: other models, other keys, with no request lost to it."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
-from ops.desired import desired_file, read_models
+from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
 from ops.gateway.control import give_keys, workers
 from ops.gateway.keys import read_keys, write_keys
@@ -25,35 +25,42 @@ def _binary() -> str:
 
 
 def _take(settings: Settings, files: Mapping[Path, str], keys: Mapping[str, str] | None) -> None:
-    """Returns when new connections meet what was given."""
-    before = set(workers(settings))
-    if write_files({"gateway": files}):
-        Supervisor(settings).reload("gateway", RELOADS["gateway"])
-        deadline = time.monotonic() + RELOAD_S
-        while not _others(settings, before):
-            if time.monotonic() > deadline:
-                raise OpsError(
-                    f"the gateway did not take its configuration within {RELOAD_S:.0f} s: "
-                    f"see {settings.logs / 'gateway.log'}"
-                )
-            time.sleep(0.1)
-        Taken(settings, inputs(settings, {"gateway": files})).mark(["gateway"])
-    elif keys is not None:
+    """Returns when new connections meet what was given, and connections that are open already its keys."""
+    before = _workers(settings)
+    if keys is not None:
         give_keys(settings, keys)
+    taken = Taken(settings, inputs(settings, {"gateway": files}))
+    if write_files({"gateway": files}) or "gateway" in taken.stale():
+        Supervisor(settings).reload("gateway", RELOADS["gateway"])
+        _workers(settings, but=before)
+        taken.mark(["gateway"])
 
 
-def _others(settings: Settings, before: set[int]) -> bool:
-    try:
-        return bool(set(workers(settings)) - before)
-    except OpsError:  # its master is between two lives
-        return False
-
-
-def follow_models(settings: Settings, models: Iterable[str]) -> None:
-    """Have a running gateway serve these models.
+def _workers(settings: Settings, *, but: Set[int] = frozenset()) -> set[int]:
+    """HAProxy's workers, once there is one beside these.
 
     Raises:
-        OpsError, CatalogueError: it cannot, or does not.
+        OpsError: there is none in time.
+    """
+    deadline = time.monotonic() + RELOAD_S
+    while True:
+        try:
+            found = set(workers(settings))
+            said = "the gateway did not take its configuration"
+        except OpsError as error:  # its master is between two lives
+            found, said = set(), str(error)
+        if found - but:
+            return found
+        if time.monotonic() > deadline:
+            raise OpsError(f"{said} within {RELOAD_S:.0f} s: see {settings.logs / 'gateway.log'}")
+        time.sleep(0.1)
+
+
+def follow_models(settings: Settings, models: Iterable[Served]) -> None:
+    """Have a running gateway serve these models, with the keys that there are.
+
+    Raises:
+        OpsError, ArchivesError: it cannot, or does not.
     """
     if Supervisor(settings).runs("gateway"):
         _take(settings, files_now(settings, models, _binary()), read_keys(settings))
@@ -67,7 +74,7 @@ def change_keys(settings: Settings, keys: Mapping[str, str]) -> bool:
     """
     runs = Supervisor(settings).runs("gateway")
     if runs:
-        models = read_models(desired_file(settings))
+        models = read_models(desired_file(settings)).values()
         files = gateway_files(settings, routes_for(settings, models), keys, _binary())
     write_keys(settings, keys)
     if runs:

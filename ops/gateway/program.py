@@ -6,7 +6,13 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import yaml
+
+from archives.archive import opened
 from archives.catalogue import find, load_catalogue
+from archives.errors import ArchiveError
+from archives.plan import CONFIG_NAME
+from ops.desired import Served
 from ops.errors import OpsError
 from ops.gateway.config import haproxy_config, haproxy_file
 from ops.gateway.keys import read_keys
@@ -48,15 +54,24 @@ def refuse_open(settings: Settings, keys: Mapping[str, str] | None) -> None:
         )
 
 
-def routes_for(settings: Settings, models: Iterable[str]) -> list[Route]:
-    """The routes of these models.
+def routes_for(settings: Settings, models: Iterable[Served]) -> list[Route]:
+    """The routes of these models, as TorchServe has them: models.toml may say what is not deployed yet, or was rolled
+    back.
 
     Raises:
-        CatalogueError: models.toml is wrong or does not have one of them.
+        CatalogueError: an archive cannot be read, and models.toml is wrong or does not have the model.
     """
-    catalogue = load_catalogue(settings.models_file)
-    specs = (find(catalogue, name) for name in models)
-    return [Route(one.name, one.queue_size, one.response_timeout_s) for one in specs]
+    return [_route(settings, one) for one in sorted(models, key=lambda one: one.model)]
+
+
+def _route(settings: Settings, one: Served) -> Route:
+    try:
+        with opened(settings.served / one.archive) as archive:
+            config = yaml.safe_load(archive.read(CONFIG_NAME))
+        return Route(one.model, int(config["jobQueueSize"]), int(config["responseTimeout"]))
+    except ArchiveError:  # TorchServe has it still, or does not serve it: the rest, keys for one, goes on
+        spec = find(load_catalogue(settings.models_file), one.model)
+        return Route(one.model, spec.queue_size, spec.response_timeout_s)
 
 
 def gateway_files(
@@ -79,10 +94,10 @@ def gateway_files(
     return {haproxy_file(settings): haproxy_config(settings, routes, keys)}
 
 
-def files_now(settings: Settings, models: Iterable[str], binary: str) -> dict[Path, str]:
+def files_now(settings: Settings, models: Iterable[Served], binary: str) -> dict[Path, str]:
     """The gateway's files for these models and the keys that there are.
 
     Raises:
-        OpsError, CatalogueError: see gateway_files, read_keys and routes_for.
+        OpsError, ArchivesError: see gateway_files, read_keys and routes_for.
     """
     return gateway_files(settings, routes_for(settings, models), read_keys(settings), binary)

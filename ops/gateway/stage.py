@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from ops.gateway.replies import error
 from ops.settings import Settings
 
+# Bodies up to this are whole in memory before they go on, and can be sent again to a TorchServe that was restarted.
+BUFFER_BYTES = 64 << 10
 MOST_RESENDS = 3  # a request that was lost more often may be what ends the server
 OVERLOADED = {"Retry-After": "1"}
+FULL = error(503, "overloaded", "The server is busy; try again.", headers=OVERLOADED)
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,21 @@ class Route:
     queue_size: int
     response_timeout_s: int
 
+    @property
+    def large_places(self) -> int:
+        """Those for bodies that go on while they still come: a client that sends one slowly keeps its place."""
+        return max(1, self.queue_size // 4)
+
+    @property
+    def places(self) -> int:
+        """Those for requests that are whole in memory."""
+        return max(1, self.queue_size - self.large_places)
+
+
+def whole_bytes(settings: Settings, routes: Sequence[Route]) -> int:
+    """The largest body that is whole in memory: more where it has to be looked into for the model's name."""
+    return BUFFER_BYTES if len(routes) < 2 else max(BUFFER_BYTES, settings.gateway_route_kb << 10)
+
 
 def longest_s(settings: Settings, routes: Sequence[Route]) -> int:
     """How long a request may be on its way through the second stage, in seconds."""
@@ -25,10 +43,15 @@ def longest_s(settings: Settings, routes: Sequence[Route]) -> int:
 
 
 def stage(settings: Settings, routes: Sequence[Route]) -> str:
-    """The second stage: one backend a model, which waits for a TorchServe that is away."""
+    """The second stage: backends that wait for a TorchServe that is away, two a model: bodies that still come have
+    places of their own, so that those who send slowly take them from each other alone."""
     address = f"abns@embedkit-gateway-{settings.gateway_port}"
     host = settings.inference_url().removeprefix("http://")
-    models = "".join(_model(settings, one, host) for one in routes)
+    models = "".join(
+        _model(settings, one, host, name=f"model-{one.model}{part}", places=places)
+        for one in routes
+        for part, places in (("", one.places), ("-large", one.large_places))
+    )
     return f"""
 backend served
     # A request is sent again where TorchServe ended under it: an embedding has no effect that could happen twice.
@@ -43,6 +66,7 @@ frontend stage
     no log
     maxconn {settings.gateway_connections}
     timeout client {longest_s(settings, routes)}s
+    use_backend model-%[path,field(3,/)]-large if {{ req.hdr_val(Content-Length) gt {whole_bytes(settings, routes)} }}
     use_backend model-%[path,field(3,/)]
 {models}
 # Whether TorchServe is there: without it, waiting is no overload.
@@ -52,29 +76,28 @@ backend torchserve
 """
 
 
-def _model(settings: Settings, route: Route, host: str) -> str:
-    full = error(503, "overloaded", "The server is busy; try again.", headers=OVERLOADED)
+def _model(settings: Settings, route: Route, host: str, *, name: str, places: int) -> str:
     own = {
         400: error(400, "bad_request", "TorchServe cannot read this request."),
         404: error(404, "model_not_found", f"TorchServe does not have this version of {route.model}.", param="model"),
         405: error(405, "method_not_allowed", "TorchServe does not take this method here."),
         413: error(413, "body_too_large", "The body is over what TorchServe takes."),
         500: error(500, "internal_error", "The worker did not answer; the server's log says why."),
-        503: full,
+        503: FULL,
         507: error(503, "out_of_memory", "The device has no room; try again later.", headers=OVERLOADED),
     }
     replies = "".join(
         f"    http-response return {answer} if {{ status {status} }} !handler\n" for status, answer in own.items()
     )
     return f"""
-backend model-{route.model}
+backend {name}
     http-reuse always
     # HAProxy waits a second before each
     retry-on conn-failure
     retries {settings.gateway_wait_s}
     timeout server {settings.gateway_wait_s + route.response_timeout_s}s
-    http-request deny {full} if {{ queue gt 0 }} {{ nbsrv(torchserve) gt 0 }}
+    http-request deny {FULL} if {{ queue gt 0 }} {{ nbsrv(torchserve) gt 0 }}
     # an answer of the handler says what made it; TorchServe's own are put into our form
     acl handler res.hdr(X-Embedkit-Fingerprint) -m found
-{replies}    server torchserve {host} maxconn {route.queue_size}
+{replies}    server torchserve {host} maxconn {places}
 """

@@ -147,6 +147,24 @@ def make_gpu_devices() -> None:
         subprocess.run([helper, "-c=0", "-u"], check=False)
 
 
+def give_up_links() -> None:
+    """Take the making of links from this process, where the kernel can.
+
+    Raises:
+        OpsError: it can, and something around this process forbids it.
+    """
+    if not confine.version():
+        say("no Landlock in this kernel: whoever reaches the management port can run code as this user")
+        return
+    try:
+        confine.forbid_links()
+    except OSError as error:
+        raise OpsError(
+            f"Landlock is in this kernel and is refused ({error}): have the sandbox around this, a container's seccomp "
+            "for one, allow landlock_add_rule and landlock_restrict_self, then `embedkit up`"
+        ) from error
+
+
 def become(command: list[str], environ: Mapping[str, str]) -> NoReturn:
     """Replace this process by the command."""
     os.execve(command[0], command, dict(environ))  # noqa: S606 - no shell is wanted
@@ -160,23 +178,19 @@ def main() -> int:
     try:
         settings = read_settings(Path(file[0]))
         command = prepare(settings, console=bool(flags))
+        refused = pidfile.claim(os.getpid())
+        if refused:
+            say(refused)
+        make_gpu_devices()
+        give_up_links()
+        settings.run.mkdir(parents=True, exist_ok=True)
+        os.chdir(settings.run)
+        become(command, clean_environment(os.environ, settings))
     except (OpsError, JdkError, PinError) as error:
         say(str(error))
-        return 1
     except (OSError, ValueError) as error:
-        say(f"cannot prepare a start: {error}")
-        return 1
-    refused = pidfile.claim(os.getpid())
-    if refused:
-        say(refused)
-    make_gpu_devices()
-    if confine.version():
-        confine.forbid_links()
-    else:
-        say("no Landlock in this kernel: whoever reaches the management port can run code as this user")
-    settings.run.mkdir(parents=True, exist_ok=True)
-    os.chdir(settings.run)
-    become(command, clean_environment(os.environ, settings))
+        say(f"cannot prepare a start: {error}: mend that, then `embedkit up`")
+    return 1
 
 
 if __name__ == "__main__":

@@ -94,6 +94,22 @@ async def large_bodies(abuse: Abuse) -> None:
     await _many(abuse, 1, use)
 
 
+async def slow_large_bodies(abuse: Abuse) -> None:
+    """300 clients, more than the queue has places, that send 128 KiB of a body and then a byte a second."""
+    head = HEAD.format(path=abuse.path) + "Content-Length: 1000000\r\n\r\n"
+
+    async def use(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head.encode() + b"a" * (128 << 10))
+        answered = asyncio.ensure_future(abuse.answer(reader))
+        while not abuse.over and not answered.done():
+            await asyncio.sleep(1)
+            writer.write(b"a")
+            await writer.drain()
+        answered.cancel()
+
+    await _many(abuse, 300, use)
+
+
 async def header_flood(abuse: Abuse) -> None:
     """50 clients that send 2,000 headers with each request."""
     flood = "".join(f"X-Flood-{number}: {'a' * 40}\r\n" for number in range(2000))
@@ -119,7 +135,13 @@ async def _many(
     await asyncio.gather(*(again() for _ in range(count)))
 
 
-KINDS = {"slow loris": slow_loris, "idle": idle, "large bodies": large_bodies, "header flood": header_flood}
+KINDS = {
+    "slow loris": slow_loris,
+    "idle": idle,
+    "large bodies": large_bodies,
+    "header flood": header_flood,
+    "slow large bodies": slow_large_bodies,
+}
 
 
 def main() -> None:

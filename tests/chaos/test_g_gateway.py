@@ -28,6 +28,7 @@ TOLD = {
     "idle": "1,000 idle connections",
     "large bodies": "bodies of 20 MB, one after another",
     "header flood": "header flood, 50 clients with 2,000 headers",
+    "slow large bodies": "bodies over the buffer that never end, 300 clients",
 }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -17,13 +18,21 @@ import requests
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from ops.gateway.config import haproxy_file
 from tests.e2e.stack import BIN, TEXT, Stack, own_stack
 from tests.model_folders import make_bge_shaped
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 MODEL = "tiny"
-ENTRY = '[tiny]\nsource = {{ folder = "{folder}" }}\nworkers = 1\nbackend = "torch"\ndtype = "float32"\n'
+ENTRY = """[tiny]
+source = {{ folder = "{folder}" }}
+workers = 1
+backend = "torch"
+dtype = "float32"
+queue_size = {queue_size}
+"""
+QUEUES = {"a": 256, "b": 100}
 
 
 @dataclass
@@ -36,7 +45,7 @@ class Deployment:
 
     def choose(self, folder: str) -> None:
         """What models.toml says from now on."""
-        self.stack.settings.models_file.write_text(ENTRY.format(folder=folder))
+        self.stack.settings.models_file.write_text(ENTRY.format(folder=folder, queue_size=QUEUES[folder]))
 
     def whose(self, answer: requests.Response) -> str:
         """Which model's right vector it is; fails where it is neither's."""
@@ -49,6 +58,11 @@ class Deployment:
         answer = self.stack.post({"input": TEXT}, MODEL)
         assert answer.status_code == 200, answer.text
         return self.whose(answer)
+
+    def places(self) -> int:
+        """How many requests the gateway sends to TorchServe at once."""
+        text = haproxy_file(self.stack.settings).read_text()
+        return sum(int(count) for count in re.findall(r"server torchserve .* maxconn (\d+)", text))
 
     def versions(self) -> list[str]:
         entries = requests.get(self.stack.settings.management_url(f"/models/{MODEL}/all"), timeout=10).json()
@@ -75,11 +89,11 @@ class Deployment:
 
 @dataclass
 class Load:
-    """Clients that send TEXT over and over. `outcomes`: whose right vector came, or what else → how often; `made_by`:
-    (fingerprint, whose vector) as they came together."""
+    """Clients that send TEXT over and over to `url`. `outcomes`: whose right vector came, or what else → how often;
+    `made_by`: (fingerprint, whose vector) as they came together."""
 
     deployment: Deployment
-    path: str = ""
+    url: str
     outcomes: Counter[str] = field(default_factory=Counter)
     made_by: set[tuple[str, str]] = field(default_factory=set)
     broken: list[float] = field(default_factory=list)  # when the requests without any answer were sent
@@ -102,7 +116,7 @@ class Load:
             while not self._stop.wait(pause_s):
                 sent = time.monotonic()
                 try:
-                    answer = session.post(self.deployment.stack.url(MODEL, self.path), json={"input": TEXT}, timeout=45)
+                    answer = session.post(self.url, json={"input": TEXT}, timeout=45)
                 except requests.RequestException as error:
                     self.outcomes[type(error).__name__] += 1
                     self.broken.append(sent)
@@ -135,19 +149,26 @@ def deployment() -> Iterator[Deployment]:
 
 
 def test_no_request_fails_in_a_deploy_and_a_rollback(deployment: Deployment) -> None:
-    """Requests from clients that never pause: each gets the old or the new model's right vector, and its name."""
+    """Requests from clients that never pause, to TorchServe and through the gateway: each gets the old or the new
+    model's right vector, and its name; the gateway goes by each archive's own queue."""
     stack = deployment.stack
     deployment.choose("b")
-    named = Load(deployment, "/1.0/v1/embeddings")
-    with Load(deployment).running(6) as load, named.running(1, pause_s=0.5):
+    named = Load(deployment, stack.url(MODEL, "/1.0/v1/embeddings"))
+    through = Load(deployment, stack.settings.gateway_url("/v1/embeddings"))
+    direct = Load(deployment, stack.url(MODEL))
+    with direct.running(4), through.running(2), named.running(1, pause_s=0.5):
         done = orjson.loads(stack.embedkit("deploy", MODEL, "--drain-timeout", "5", "--json").stdout)
         assert (done["changed"], deployment.serving(), deployment.versions()) == (True, "b", ["1.0"])
+        assert deployment.places() == QUEUES["b"]
         stack.embedkit("rollback", MODEL, "--drain-timeout", "5")
         assert (deployment.serving(), deployment.versions()) == ("a", ["1.0"])
-    print(f"default: {dict(load.outcomes)}; by version: {dict(named.outcomes)}")
-    assert set(load.outcomes) == {"a", "b"}
-    assert load.outcomes.total() > 1000
-    assert sorted(whose for _, whose in load.made_by) == ["a", "b"]
+        assert deployment.places() == QUEUES["a"]
+    for what, load in (("direct", direct), ("gateway", through), ("by version", named)):
+        print(f"{what}: {dict(load.outcomes)}")
+    for load in (direct, through):
+        assert set(load.outcomes) == {"a", "b"}
+        assert sorted(whose for _, whose in load.made_by) == ["a", "b"]
+    assert direct.outcomes.total() + through.outcomes.total() > 1000
     # A URL that names a version is the documented limit: of each removal a request may be dropped, another get a 404.
     assert named.outcomes.total() - named.outcomes["a"] - named.outcomes["b"] <= 4
     assert named.outcomes["a wrong vector"] == 0
@@ -204,7 +225,7 @@ def test_a_drain_loses_nothing_it_accepted(deployment: Deployment) -> None:
     """Under load `down --drain` refuses with 503 until nobody listens any more; no request loses its answer before."""
     stack, stopping = deployment.stack, 0.0
     command = [str(BIN / "embedkit"), "down", "--drain", "--json"]
-    with Load(deployment).running(6) as load:
+    with Load(deployment, stack.url(MODEL)).running(6) as load:
         time.sleep(1)
         with subprocess.Popen(command, env=stack.environ, stdout=-1, stderr=-1, text=True) as down:
             assert down.stdout is not None

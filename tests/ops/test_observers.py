@@ -206,7 +206,7 @@ def test_an_alert_arrives_at_the_webhook(webhook: tuple[str, list[dict[str, Any]
     )
     with running(settings, quick, names=NO_GRAFANA):
         assert len(leftovers.programs(settings)) == 2  # what `embedkit down` would find without a supervisor
-        wait_for(lambda: received, 30, "the alert at the webhook")
+        wait_for(lambda: received, 90, "the alert at the webhook")
         message = received[0]
         assert (message["status"], message["commonLabels"]["alertname"]) == ("firing", "ExporterDown")
         annotations = message["alerts"][0]["annotations"]

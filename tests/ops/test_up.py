@@ -1,5 +1,6 @@
 """What `up` does to programs that run: what is needed, and after an interruption the rest of it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from archives.progress import SILENT
 from ops import observers, up
 from ops.deploy.converge import Limits
+from ops.desired import Served, commit
 from ops.settings import Settings
 from ops.supervisor.control import Changes, Program
 
@@ -154,3 +156,25 @@ def test_what_supervisord_has_not_taken_is_taken_later(settings: Settings, super
         ("take", "torchserve"),
         *((what, name) for what in ("stop", "start") for name in ("exporter", "watchdog")),
     ]
+
+
+def test_the_gateway_goes_by_what_is_served_until_it_is_replaced(
+    settings: Settings, supervised: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed archive of a served model: its queue and time are the gateway's once TorchServe has it, not before."""
+    old, new = (Served("m", "1.0", f"m-{each}.mar", each) for each in "ab")
+    commit(settings, old)
+    taken: list[object] = []
+
+    def planned(_: Settings, __: object, models: Iterable[Served], ___: object) -> observers.Plan:
+        taken.append(list(models))
+        return observers.Plan()
+
+    def follow(_: Settings, models: Iterable[Served]) -> None:
+        taken.append(list(models))
+
+    monkeypatch.setattr(up, "_optional", planned)
+    monkeypatch.setattr(up, "_converge", lambda *_: taken.append("converged"))
+    monkeypatch.setattr(up, "follow_models", follow)
+    up._start(settings, {"m": new}, Limits(60), SILENT)
+    assert taken == [[old], "converged", [new]]

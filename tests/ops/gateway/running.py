@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ import orjson
 import psutil
 import requests
 
+from archives.plan import CONFIG_NAME, ENTRY_NAME, MANIFEST_NAME
+from handlers.card import CARD_NAME
+from ops.desired import Served
 from ops.errors import OpsError
 from ops.gateway.control import workers
 from ops.gateway.keys import write_keys
@@ -80,6 +84,29 @@ class Gateway:
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
+
+
+class Supervised:
+    """In supervisord's place: the program `gateway` runs and gets its signals."""
+
+    def __init__(self, running: Gateway) -> None:
+        self._process = running.process
+
+    def runs(self, name: str) -> bool:
+        return name == "gateway"
+
+    def reload(self, _name: str, wanted: str) -> None:
+        self._process.send_signal(getattr(signal, f"SIG{wanted}"))
+
+
+def served(settings: Settings, file: str, *, queue_size: int, response_timeout_s: int = 20) -> Served:
+    """An archive as far as the gateway reads it."""
+    settings.served.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(settings.served / file, "w") as archive:
+        for name in ("MAR-INF/MANIFEST.json", ENTRY_NAME, CARD_NAME, MANIFEST_NAME):
+            archive.writestr(name, "")
+        archive.writestr(CONFIG_NAME, f"jobQueueSize: {queue_size}\nresponseTimeout: {response_timeout_s}\n")
+    return Served("m", "1.0", file, file)
 
 
 def settings_for(folder: Path, **chosen: Any) -> Settings:

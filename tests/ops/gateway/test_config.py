@@ -9,6 +9,7 @@ from ops.errors import OpsError
 from ops.gateway.config import haproxy_config
 from ops.gateway.program import gateway_command, gateway_files, refuse_open
 from ops.gateway.replies import as_json, error
+from ops.gateway.stage import Route
 from ops.settings import GATEWAYS_OWN, Settings
 from ops.torchserve.config import MAX_REQUEST_BYTES
 from ops.torchserve.leftovers import is_program
@@ -27,16 +28,26 @@ def test_haproxy_accepts_it(tmp_path: Path, routes: tuple[()], keys: dict[str, s
     for chosen in ({}, {"gateway_key_rate": 5}, {"gateway_host": "::1"}, {"var": tmp_path / "a b" / "ü"}):
         settings = Settings(**{"var": tmp_path, **chosen})
         (text,) = gateway_files(settings, list(routes), keys, haproxy()).values()
-        assert ("map(" in text) is (keys is not None)
+        assert ("str(anonymous)" in text) is (keys is None)
 
 
-def test_a_backend_a_model_with_its_queue_and_time() -> None:
-    """TorchServe is never sent more than it lets wait, and has the model's own time and the wait."""
+def test_a_models_backends_share_its_queue_and_have_its_time() -> None:
+    """TorchServe is never sent more than it lets wait, a quarter of it as large bodies, and has the model's own time
+    and the wait."""
     text = haproxy_config(Settings(gateway_wait_s=7), (MINILM, OTHER), None)
-    assert re.findall(r"^backend (model-\w+)", text, re.MULTILINE) == ["model-minilm", "model-other"]
-    assert lines(text, "server torchserve")[:2] == ["server torchserve 127.0.0.1:8080 maxconn 64"] * 2
-    assert lines(text, "timeout server 27s") == ["timeout server 27s"] * 2
-    assert lines(text, "retries 7") == ["retries 7"] * 2
+    names = [f"model-{name}{part}" for name in ("minilm", "other") for part in ("", "-large")]
+    assert re.findall(r"^backend (model-\S+)", text, re.MULTILINE) == names
+    places = [f"server torchserve 127.0.0.1:8080 maxconn {count}" for count in (48, 16)]
+    assert lines(text, "server torchserve")[:4] == places * 2
+    assert lines(text, "timeout server 27s") == ["timeout server 27s"] * 4
+    assert lines(text, "retries 7") == ["retries 7"] * 4
+
+
+@pytest.mark.parametrize(("queue_size", "places", "large"), [(256, 192, 64), (5, 4, 1), (2, 1, 1), (1, 1, 1)])
+def test_both_kinds_of_bodies_have_a_place(queue_size: int, places: int, large: int) -> None:
+    """Within the queue, but for a queue of one."""
+    route = Route("m", queue_size, 20)
+    assert (route.places, route.large_places) == (places, large)
 
 
 def test_one_model_needs_no_look_into_the_body() -> None:

@@ -1,5 +1,6 @@
 """What goes wrong behind the gateway, or to it: who waits, who is refused, and that nothing is lost."""
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -17,11 +18,14 @@ import psutil
 import pytest
 import requests
 
+from ops.desired import commit
 from ops.errors import OpsError
-from ops.gateway.keys import with_new, write_keys
-from ops.gateway.program import gateway_files
+from ops.gateway import live
+from ops.gateway.control import workers
+from ops.gateway.keys import with_new, without, write_keys
+from ops.gateway.program import gateway_files, routes_for
 from ops.gateway.stage import Route
-from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, haproxy, settings_for
+from tests.ops.gateway.running import MINILM, OTHER, Gateway, Supervised, gateway, haproxy, served, settings_for
 from tests.ops.gateway.stand_in import StandIn, serving
 
 BODY = orjson.dumps({"input": "a", "model": "minilm"})
@@ -141,16 +145,43 @@ def test_a_change_of_models_loses_no_request(tmp_path: Path) -> None:
     assert seen[200] > 50
 
 
-def test_the_first_key_closes_an_open_gateway(tmp_path: Path) -> None:
-    """From the reload on nobody comes in without."""
+def test_the_first_key_closes_an_open_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once `embedkit key add` has returned nobody comes in without, not even on a connection that was open before; the
+    key does, on the same one; later keys are taken while such a connection is still open, which keeps an old worker."""
     keys, alice = with_new({}, "alice")
-    settings = settings_for(tmp_path)
-    with serving(StandIn(settings.inference_port)), gateway(settings) as running:
-        assert running.post().status_code == 200
-        write_keys(settings, keys)
-        running.reload((MINILM,), keys)
-        assert running.post().status_code == 401
-        assert running.post(headers={"Authorization": f"Bearer {alice}"}).status_code == 200
+    settings = settings_for(tmp_path, store=tmp_path / "store")
+    one = served(settings, "m-a.mar", queue_size=64)
+    commit(settings, one)
+    body = {"input": "a", "model": "m"}
+    use = {"Authorization": f"Bearer {alice}"}
+    with (
+        serving(StandIn(settings.inference_port)),
+        gateway(settings, routes_for(settings, [one])) as running,
+        requests.Session() as session,
+        requests.Session() as other,
+        requests.Session() as third,
+    ):
+        monkeypatch.setattr(live, "Supervisor", lambda _: Supervised(running))
+
+        def post(by: requests.Session, **headers: str) -> int:
+            return by.post(running.url + "/v1/embeddings", json=body, headers=headers, timeout=10).status_code
+
+        assert [post(by) for by in (session, other, third)] == [200, 200, 200]
+        before = workers(settings)
+        assert live.change_keys(settings, keys)
+        assert set(workers(settings)) > set(before)  # the old worker is still there, for those three
+        assert post(session) == 401
+        assert post(session, **use) == 200
+        assert post(other, **use) == 200
+        keys, bob = with_new(keys, "bob")
+        assert live.change_keys(settings, without(keys, "alice"))
+        assert post(third, Authorization=f"Bearer {bob}") == 200
+        assert post(session, **use) == post(requests.Session()) == 401
+        after = workers(settings)
+        write_keys(settings, {})  # by hand, as it were, and then `embedkit up`
+        live.follow_models(settings, [one])
+        assert post(third, Authorization=f"Bearer {bob}") == 401
+        assert set(workers(settings)) <= set(after)
 
 
 def test_a_killed_master_takes_its_worker_along(tmp_path: Path) -> None:
@@ -211,6 +242,38 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, gateway_tls=wrong)
     with pytest.raises(OpsError, match=r"HAProxy refuses.*wrong\.pem"):
         gateway_files(settings, [MINILM], None, haproxy())
+
+
+def test_slow_large_bodies_leave_the_short_requests_places(tmp_path: Path) -> None:
+    """More clients than the queue has places, each with a body over the buffer that never ends: short requests are
+    answered as before, the surplus is refused at once, and TorchServe is never sent more than its queue holds."""
+    settings = settings_for(tmp_path, gateway_header_s=5)
+    with serving(StandIn(settings.inference_port)) as behind, gateway(settings, (Route("minilm", 8, 20),)) as running:
+        begun = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 200_000
+        opened = [socket.create_connection(("127.0.0.1", settings.gateway_port), timeout=10) for _ in range(20)]
+        try:
+            for one in opened:
+                one.sendall(begun)
+                time.sleep(0.05)  # of those that come in the same moment some wait
+            for _ in range(20):
+                started = time.monotonic()
+                assert running.post().status_code == 200
+                assert time.monotonic() - started < 0.5
+            refused = 0
+            for one in opened:
+                one.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    refused += one.recv(4096).startswith(b"HTTP/1.1 503 ")
+            assert refused == 20 - 2
+        finally:
+            for one in opened:
+                one.close()
+        large = {"input": "x" * 200_000, "model": "minilm"}
+        deadline = time.monotonic() + 5
+        while running.post(body=large).status_code != 200:  # until HAProxy has seen that they went
+            assert time.monotonic() < deadline
+        assert [running.post(body=large).status_code for _ in range(5)] == [200] * 5
+        assert len(behind.arrived) == 20 + 6
 
 
 def test_idle_and_slow_clients_take_nobodys_place(tmp_path: Path) -> None:
