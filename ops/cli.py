@@ -1,6 +1,7 @@
 """The `embedkit` command: arguments in, tables or JSON out, exit status 0 only on success."""
 
 import contextlib
+import errno
 import shutil
 import sys
 import time
@@ -54,8 +55,13 @@ def told() -> Iterator[None]:
         err.print("embedkit: interrupted")
         raise typer.Exit(130) from None
     except OSError as error:
-        err.print(f"[red]embedkit:[/red] {_plain(f'{error.filename or error}: {error.strerror}')}")
+        err.print(f"[red]embedkit:[/red] {_plain(_of_the_system(error))}")
         raise typer.Exit(1) from error
+
+
+def _of_the_system(error: OSError) -> str:
+    said = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    return f"{said}: free some; `df -h` says where" if error.errno == errno.ENOSPC else said
 
 
 def running_settings() -> Settings:

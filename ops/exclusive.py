@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ops.settings import Settings
 
@@ -16,7 +16,7 @@ def lock_file(settings: Settings) -> Path:
     return settings.run / "up.lock"
 
 
-def _taken(handle: IO[str], how: int = fcntl.LOCK_EX) -> bool:
+def _taken(handle: IO[Any], how: int = fcntl.LOCK_EX) -> bool:
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -28,13 +28,14 @@ def _taken(handle: IO[str], how: int = fcntl.LOCK_EX) -> bool:
 def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold a lock file until the block ends; says whom it waits for when another holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
+    with path.open("ab+", buffering=0) as handle:
         if not _taken(handle):
             say(f"{holder(path) or 'the watchdog'} is at work here; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         handle.truncate(0)
-        handle.write(f"{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])} (pid {os.getpid()})")
-        handle.flush()
+        name = f"{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])} (pid {os.getpid()})"
+        with contextlib.suppress(OSError):  # a courtesy: where the disk is full, `embedkit down` is wanted all the same
+            handle.write(name.encode(errors="surrogateescape"))
         try:
             yield
         finally:
@@ -45,7 +46,7 @@ def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
 def at_once(path: Path) -> Iterator[bool]:
     """Hold the lock until the block ends if nobody else does; says whether it is held."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
+    with path.open("ab+", buffering=0) as handle:
         alone = _taken(handle)
         if alone:
             handle.truncate(0)  # the name of one that was killed
@@ -55,7 +56,7 @@ def at_once(path: Path) -> Iterator[bool]:
 def holder(path: Path) -> str:
     """The command that holds the lock, and its pid; empty where nobody does."""
     try:
-        with path.open() as handle:
+        with path.open(errors="surrogateescape") as handle:
             return "" if _taken(handle, fcntl.LOCK_SH) else handle.read()
     except FileNotFoundError:
         return ""

@@ -19,6 +19,7 @@ from tests.e2e.stack import TEXT, Stack
 
 MB = 1 << 20
 PROBE_S = 1.5
+STARTS_S = 30.0  # supervisord calls a program RUNNING some seconds after it has started
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,12 @@ def supervisord(stack: Stack) -> int:
 
 
 def programs(stack: Stack) -> dict[str, int]:
-    """Name → pid of the programs that run, as supervisorctl tells it."""
+    """Name → pid of the programs that run, as supervisorctl tells it; what starts is waited for."""
     told = stack.supervisorctl("status", check=False).stdout
+    began = time.monotonic()
+    while re.search(r"^\w+ +STARTING", told, re.MULTILINE) and time.monotonic() - began < STARTS_S:
+        time.sleep(0.5)
+        told = stack.supervisorctl("status", check=False).stdout
     return {name: int(pid) for name, pid in re.findall(r"^(\w+) +RUNNING +pid (\d+)", told, re.MULTILINE)}
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -52,14 +53,21 @@ class Filler:
         self._full, self._letting_go = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._fill)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
+
     def fill(self) -> None:
         self._thread.start()
         assert self._full.wait(60)
 
     def let_go(self) -> None:
         self._letting_go.set()
-        self._thread.join()
-        self._file.unlink()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._file.unlink(missing_ok=True)
 
     def _fill(self) -> None:
         with self._file.open("wb", buffering=0) as file:
@@ -74,8 +82,7 @@ class Filler:
 def test_a_full_disk_while_serving(small: Stack, record: Callable[[Row], None]) -> None:
     """Requests are answered while nothing can be written, and afterwards logs and metrics go on."""
     trial = Trial(small, record)
-    filler = Filler(small.settings.var / "filler")
-    with trial:
+    with trial, Filler(small.settings.var / "filler") as filler:
         trial.strike(filler.fill)
         trial.load.settled(500)
         during = site.serves(small)
@@ -97,8 +104,7 @@ def test_a_full_disk_while_serving(small: Stack, record: Callable[[Row], None]) 
 def test_a_full_disk_while_everything_restarts(small: Stack, record: Callable[[Row], None]) -> None:
     """The JVM killed on a full disk: clients are turned away, and it serves by itself once there is space."""
     trial = Trial(small, record)
-    filler = Filler(small.settings.var / "filler")
-    with trial:
+    with trial, Filler(small.settings.var / "filler") as filler:
         filler.fill()
         os.kill(trial.before.server, signal.SIGKILL)
         killed = time.monotonic()
@@ -119,3 +125,11 @@ def test_a_full_disk_while_everything_restarts(small: Stack, record: Callable[[R
         f"{cost.refused} refused, {cost.lost} lost",
     )
     assert site.at_full_strength(small)
+
+
+def test_a_full_disk_and_down(small: Stack) -> None:
+    """What is to be stopped is stopped, although nothing can be written."""
+    with Filler(small.settings.var / "filler") as filler:
+        filler.fill()
+        assert small.embedkit("down").stdout.strip() == "stopped"
+        assert small.processes() == []
