@@ -11,6 +11,8 @@ import ctypes
 import os
 import sys
 
+from ops.torchserve.scheduling import as_a_batch
+
 # linux/landlock.h
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG = 1
@@ -66,9 +68,10 @@ def forbid_links() -> None:
 
 
 def main() -> None:
-    """`python -m ops.torchserve.confine COMMAND…`: become the command, without that right where the kernel can."""
+    """`python -m ops.torchserve.confine COMMAND…`: become the command as the launcher does."""
     if version():
         forbid_links()
+    as_a_batch()
     os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606 - no shell is wanted
 
 

@@ -28,6 +28,7 @@ from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
 from ops.settings import Settings
 from ops.torchserve import config, confine, leftovers, pidfile
+from ops.torchserve.scheduling import as_a_batch
 
 GRACE_S = 5.0
 
@@ -183,6 +184,7 @@ def main() -> int:
             say(refused)
         make_gpu_devices()
         give_up_links()
+        as_a_batch()
         settings.run.mkdir(parents=True, exist_ok=True)
         os.chdir(settings.run)
         become(command, clean_environment(os.environ, settings))

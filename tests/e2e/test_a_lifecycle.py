@@ -1,5 +1,6 @@
 """`embedkit up` and its second run, status, embed, doctor: what a user meets in the first minutes."""
 
+import os
 import subprocess
 import time
 
@@ -67,7 +68,8 @@ def test_two_ups_at_once_follow_each_other(stack: Stack) -> None:
 
 
 def test_status_shows_workers_device_and_the_last_answer(stack: Stack) -> None:
-    """Status names process, workers, device, version, and age and latency of the last real answer."""
+    """Status names process, workers, device, version, and age and latency of the last real answer; JVM and workers are
+    a batch job to the kernel."""
     stack.embed()
     found = stack.status()
     assert found["ok"]
@@ -76,6 +78,7 @@ def test_status_shows_workers_device_and_the_last_answer(stack: Stack) -> None:
     assert (model["model"], model["version"], model["devices"]) == ("minilm", "1.0", ["cpu"])
     assert model["workers_ready"] == model["workers_wanted"] == len(model["pids"])
     assert set(model["pids"]) == stack.worker_pids()
+    assert {os.sched_getscheduler(pid) for pid in (stack.jvm_pid(), *model["pids"])} == {os.SCHED_BATCH}
     assert 0 <= model["last_answer_age_s"] < 30
     assert 0 < model["last_answer_latency_s"] < 5
     assert model["probe"]["cosine"] >= MIN_COSINE
