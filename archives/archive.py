@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import orjson
+import yaml
 
 from archives.errors import ArchiveError
 from archives.plan import CONFIG_NAME, ENTRY_NAME, FORMAT, MANIFEST_NAME
@@ -87,6 +88,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     with opened(path) as file:
         return _manifest(path, file)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What `model-config.yaml` has TorchServe do.
+
+    Raises:
+        ArchiveError: the file is not a whole archive of this kit.
+    """
+    with opened(path) as file:
+        config: dict[str, Any] = yaml.safe_load(file.read(CONFIG_NAME))
+    return config
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
-from archives.archive import opened, read_archive
+from archives.archive import read_archive, read_config
 from archives.catalogue import find, load_catalogue
 from archives.fetch import find_snapshot
-from archives.plan import CONFIG_NAME, MODEL_FOLDER
+from archives.plan import MODEL_FOLDER
 from archives.snapshot import hash_file
 from handlers.card import ServingCard
 from ops.desired import desired_file, read_models
@@ -80,9 +79,9 @@ def find_service(settings: Settings, model: str | None) -> Service:
             f"{path} is not the verified archive that is served now, so a comparison with it would mean nothing: "
             f"run `embedkit up {name}`"
         )
-    with opened(path) as file:
-        config = yaml.safe_load(file.read(CONFIG_NAME))
-    return Service(name, path, served.sha256, archive.card, config, archive.manifest, reference_of(verification))
+    return Service(
+        name, path, served.sha256, archive.card, read_config(path), archive.manifest, reference_of(verification)
+    )
 
 
 def whole_model(settings: Settings, service: Service, unpacked: Path) -> Path:

@@ -4,11 +4,8 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-import yaml
-
-from archives.archive import opened
+from archives.archive import read_config
 from archives.placement import Need, misfits, overhead
-from archives.plan import CONFIG_NAME
 from archives.progress import Progress
 from env.hardware import Hardware, detect
 from ops.deploy.converge import Converging, Limits
@@ -82,8 +79,7 @@ def rollback_model(settings: Settings, model: str, progress: Progress, *, drain_
 def need_of(settings: Settings, one: Served, hardware: Hardware) -> Need:
     """What an archive's workers take at most: the whole file, and what a worker takes beside its weights."""
     path = settings.served / one.archive
-    with opened(path) as archive:
-        config = yaml.safe_load(archive.read(CONFIG_NAME))
+    config = read_config(path)
     on_gpu = bool(hardware.gpus) and config.get("deviceType") != "cpu"
     return Need(one.model, int(config["minWorkers"]), path.stat().st_size + overhead(on_gpu=on_gpu), on_gpu)
 

@@ -6,12 +6,9 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import yaml
-
-from archives.archive import opened
+from archives.archive import read_config
 from archives.catalogue import find, load_catalogue
 from archives.errors import ArchiveError
-from archives.plan import CONFIG_NAME
 from ops.desired import Served
 from ops.errors import OpsError
 from ops.gateway.config import haproxy_config, haproxy_file
@@ -66,8 +63,7 @@ def routes_for(settings: Settings, models: Iterable[Served]) -> list[Route]:
 
 def _route(settings: Settings, one: Served) -> Route:
     try:
-        with opened(settings.served / one.archive) as archive:
-            config = yaml.safe_load(archive.read(CONFIG_NAME))
+        config = read_config(settings.served / one.archive)
         return Route(one.model, int(config["jobQueueSize"]), int(config["responseTimeout"]))
     except ArchiveError:  # TorchServe has it still, or does not serve it: the rest, keys for one, goes on
         spec = find(load_catalogue(settings.models_file), one.model)
