@@ -46,11 +46,13 @@ class ModelSpec(BaseModel):
     )
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field("auto", description="processes that serve it")
     threads: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
-        "auto", description="threads that compute in a worker, on CPU"
+        "auto", description="threads of a worker: they compute on the CPU, and tokenize for a GPU"
     )
     batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="requests computed as one batch")
+    # One worker at a time collects, and holds up the others for as long: at 16 connections 2 ms give one of two workers
+    # everything (docs/batching.md).
     max_batch_delay_ms: Annotated[int, Field(ge=1, le=1000)] = Field(
-        2, description="longest wait for a batch to fill, best below 10; TorchServe reads 0 as 100, so 0 is refused"
+        1, description="longest wait for a batch to fill, best below 10; TorchServe reads 0 as 100, so 0 is refused"
     )
     queue_size: Count = Field(256, description="requests that may wait; beyond it they get a 503")
     response_timeout_s: Count = Field(60, description="a worker that has not answered by then is replaced")

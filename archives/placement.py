@@ -36,7 +36,7 @@ class Placeable(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """Workers of a model over the whole machine, and the threads that compute in each on the CPU."""
+    """Workers of a model over the whole machine, and the threads of each: they compute, or tokenize for a GPU."""
 
     workers: int
     threads: int
@@ -54,7 +54,7 @@ class Need:
 
 
 def layout(spec: Placeable, hardware: Hardware) -> Layout:
-    """Fill in `auto`: a worker a core with one thread on CPU, two workers a GPU.
+    """Fill in `auto`: a worker a core with one thread on CPU, two workers a GPU that share the cores.
 
     On two cores two workers of one thread answer a quarter more texts than one of two: the threads of one forward
     pass wait for each other, workers do not.
@@ -63,7 +63,9 @@ def layout(spec: Placeable, hardware: Hardware) -> Layout:
     on_gpu = wants_gpu and spec.backend != "openvino"
     if on_gpu:
         workers = WORKERS_PER_GPU * max(1, len(hardware.gpus)) if spec.workers == "auto" else spec.workers
-        return Layout(workers, 1 if spec.threads == "auto" else spec.threads, on_gpu=True)
+        # They tokenize: a text of 512 tokens takes a core as long as it takes a large GPU.
+        threads = max(1, hardware.cores // workers) if spec.threads == "auto" else spec.threads
+        return Layout(workers, threads, on_gpu=True)
     if spec.workers == "auto":
         threads = 1 if spec.threads == "auto" else spec.threads
         return Layout(max(1, hardware.cores // threads), threads, on_gpu=False)

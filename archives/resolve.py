@@ -86,7 +86,7 @@ def resolve(
                 "Set `backend` or `dtype` to something else in models.toml"
             )
         kept = _folder(spec, snapshot, store, machine)
-        _keep(folder / "archive", kept, taken, tried, spec)
+        _keep(folder / "archive", kept, taken, tried, "cuda" if on_gpu else "cpu")
     resolution = _read(kept)
     assert resolution is not None
     progress.say(f"{spec.name}: {resolution.decision}")
@@ -146,9 +146,7 @@ def _try(
     return tried
 
 
-def _keep(
-    root: Path, kept: Path, taken: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], spec: ModelSpec
-) -> None:
+def _keep(root: Path, kept: Path, taken: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], device: str) -> None:
     """Move what the archive will carry to its place in the store, whole; what was kept of other versions goes."""
     wanted = [name for name in _KEPT if taken["backend"] == "openvino" or not name.startswith("openvino/")]
     made = root.parent / "kept"
@@ -158,7 +156,8 @@ def _keep(
         (root / name).replace(made / name)
         entry = hash_file(made / name)
         files[name] = {"sha256": entry.sha256, "bytes": entry.bytes, "crc32": entry.crc32}
-    device = "cpu" if taken["backend"] == "openvino" else spec.device
+    # The one it was tried on: a node that took another by itself would serve other vectors.
+    device = "cpu" if taken["backend"] == "openvino" else device
     decision = {"backend": taken["backend"], "dtype": taken["dtype"], "device": device, "tried": tried, "files": files}
     write_whole(made / DECISION, orjson.dumps(decision, option=orjson.OPT_INDENT_2))
     shutil.rmtree(kept.parent, ignore_errors=True)

@@ -164,6 +164,8 @@ def _prepare_process(device: str, threads: int) -> None:
     os.environ["RAYON_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
     torch.set_num_threads(threads)
+    # From Hopper on torch prefers cuDNN's attention, which plans anew for each new shape; ours are new all the time.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     if device != "cpu":
         # Pinned memory belongs to the current device: left at the first, every worker would take some there.
         torch.cuda.set_device(torch.device(device))

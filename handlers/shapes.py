@@ -17,7 +17,7 @@ _GPU_PASS = 512
 _CPU_STEP = 16
 _SHARED_ROWS = (64, 96)
 # OpenVINO keeps what it prepared for a shape (some 0.5 MB) and takes 10 ms for a new one, so there are few.
-_ROWS = (*range(1, 13), 14, 16, 20, 24, 32, 48, 64)
+_ROWS = (*range(1, 13), 14, 16, 18, 20, 22, 24, 32, 48, 64)
 _FIXED_ROWS = (8,)
 
 

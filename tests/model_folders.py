@@ -5,9 +5,6 @@ from pathlib import Path
 
 from ops.bench.gpu.made import write_folder
 
-# BAAI/bge-large-zh: 326 million parameters, 1.3 GB
-BGE_LARGE: dict[str, int] = {"layers": 24, "hidden": 1024, "heads": 16}
-
 
 def minilm_folder() -> Path:
     """all-MiniLM-L6-v2 with its real weights, as its package installed it."""

@@ -1,6 +1,6 @@
 """What the kit promises of its speed, as ratios within one run. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,7 +15,10 @@ ONE_CONNECTION = 1.15
 REFUSED_WITHIN_S = 1.0
 # What is accepted may wait for a full queue and the batches in work; this much more is noise.
 QUEUE_ROOM = 1.25
+# `auto` over the best peer in its best setting; and torch over infinity, which is torch too, both in float32.
 PEERS: Mapping[str, float] = {"short": 2.8, "mixed": 4.0}
+LIKE: Mapping[str, float] = {"short": 1.5, "mixed": 2.5}
+LIKE_PEER, LIKE_DTYPE = "infinity", "float32"
 MEMORY_GROWTH, MEMORY_REQUESTS = 0.02, 100_000
 
 
@@ -35,6 +38,24 @@ class _Card(Protocol):
     def backend(self) -> str: ...
     @property
     def dtype(self) -> str: ...
+
+
+class _Answered(Protocol):
+    @property
+    def answered(self) -> int: ...
+
+
+class _Peer(Protocol):
+    @property
+    def peer(self) -> str: ...
+    @property
+    def profile(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def ratio(self) -> float: ...
+    @property
+    def figures(self) -> _Answered: ...
 
 
 def at_least(what: str, found: float, limit: float) -> Bar:
@@ -74,11 +95,23 @@ def overload(
 def memory(growth: float | None, requests: int) -> list[Bar]:
     if growth is None or requests < MEMORY_REQUESTS:
         return []
-    return [at_most("growth of the workers' memory after the first 5,000 requests", growth, MEMORY_GROWTH)]
+    return [
+        at_most("growth of the workers' memory after the first 5,000 requests and the warm-ups", growth, MEMORY_GROWTH)
+    ]
 
 
-def peers(profile: str, ratios: list[float]) -> list[Bar]:
-    """The smallest ratio is the one to the best peer."""
-    if not ratios or profile not in PEERS:
+def peers(card: _Card, profile: str, points: Sequence[_Peer]) -> list[Bar]:
+    """Against those of the peers' `points` of this profile that answered: torch in float32 against the peer that
+    computes with it too, everything else against the best. The smallest ratio is the one to the best setting.
+    """
+    alike = (card.backend, card.dtype) == ("torch", LIKE_DTYPE)
+    limits, than = (LIKE, f"{LIKE_PEER}'s, both in {LIKE_DTYPE}") if alike else (PEERS, "the best peer's")
+    ratios = [
+        point.ratio
+        for point in points
+        if point.profile == profile and point.figures.answered
+        if not alike or (point.peer, point.dtype) == (LIKE_PEER, LIKE_DTYPE)
+    ]
+    if not ratios or profile not in limits:
         return []
-    return [at_least(f"{profile}: texts a second over the best peer's", min(ratios), PEERS[profile])]
+    return [at_least(f"{profile}: texts a second over {than}", min(ratios), limits[profile])]

@@ -68,12 +68,11 @@ class Bound:
 def ways(card: ServingCard, hardware: Hardware) -> list[Way]:
     """What is tried on this hardware."""
     if card.device != "cpu" and hardware.gpus:
-        gpus = len(hardware.gpus)
+        gpus, cores = len(hardware.gpus), hardware.cores
         return [
-            Way("engine, a process a GPU", "engine", gpus, card.threads),
-            # While one computes, the other tokenizes.
-            Way("engine, two processes a GPU", "engine", 2 * gpus, card.threads),
-            Way("SentenceTransformer.encode, one process", "plain", 1, card.threads),
+            Way("engine, a process a GPU", "engine", gpus, max(1, cores // gpus)),
+            Way("engine, two processes a GPU", "engine", 2 * gpus, max(1, cores // (2 * gpus))),
+            Way("SentenceTransformer.encode, one process", "plain", 1, cores),
         ]
     found = [Way("engine, one process with all threads", "engine", 1, hardware.cores)]
     if hardware.cores > 1:

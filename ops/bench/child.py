@@ -1,8 +1,9 @@
 """A process that computes vectors without a server, for the bound and for reference vectors.
 
 Run by path in a process of its own: `python -I -B child.py SPEC`, SPEC being JSON:
-  {"kind": "engine", "folder": unpacked archive, "gpu": null or its number}: the archive's own handler, loaded as
-      TorchServe loads it; only its engine is used
+  {"kind": "engine", "folder": unpacked archive, "gpu": null or its number, "ahead": null or texts}: the archive's own
+      handler, loaded as TorchServe loads it; only its engine is used; so many texts are tokenized at a time in a thread
+      of its own while those before them are computed, null: all of them first
   {"kind": "plain", "folder": model folder, "threads": n, "dtype": "float32", "max_tokens": n, "device": "cpu"}:
       SentenceTransformer.encode
 It imports nothing of this project: what it measures is what was packed. Each line on stdin is a command, answered
@@ -18,7 +19,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +39,7 @@ class PackedEngine:
         properties = {"model_dir": str(folder), "gpu_id": spec["gpu"]}
         service.initialize(SimpleNamespace(model_yaml_config={}, system_properties=properties, model_name=None))
         self._engine = service.engine
+        self._ahead: int | None = spec["ahead"]
         self.about = {
             "device": service.facts.device,
             "max_tokens": self._engine.max_tokens,
@@ -51,16 +54,29 @@ class PackedEngine:
         return self._engine.embed(self._engine.tokenizer.encode_texts(texts))
 
     def everything(self, texts: Sequence[str], batch_tokens: int | None) -> int:
-        tokens = self._engine.tokenizer.encode_texts(texts)
-        if batch_tokens is None:
-            self._engine.embed(tokens)
-        else:
+        total = 0
+        for tokens in self._tokenized(texts):
+            total += sum(len(each.ids) for each in tokens)
             ordered = sorted(tokens, key=lambda each: -len(each.ids))
             while ordered:
-                count = max(1, batch_tokens // max(1, len(ordered[0].ids)))
+                count = len(ordered)
+                if batch_tokens is not None:
+                    count = max(1, batch_tokens // max(1, len(ordered[0].ids)))
                 self._engine.embed(ordered[:count])
                 ordered = ordered[count:]
-        return sum(len(each.ids) for each in tokens)
+        return total
+
+    def _tokenized(self, texts: Sequence[str]) -> Iterator[Any]:
+        """The texts' tokens, in pieces; the texts come sorted by length (bound.deal), so each piece is of one kind."""
+        step = self._ahead or len(texts)
+        pieces = [texts[start : start + step] for start in range(0, len(texts), step)]
+        with ThreadPoolExecutor(1) as pool:
+            upcoming = pool.submit(self._engine.tokenizer.encode_texts, pieces[0])
+            for following in pieces[1:]:
+                tokens = upcoming.result()
+                upcoming = pool.submit(self._engine.tokenizer.encode_texts, following)
+                yield tokens
+            yield upcoming.result()
 
 
 class PlainModel:

@@ -18,14 +18,16 @@ from handlers.card import CARD_NAME
 from ops.allocator import MALLOC
 from ops.errors import OpsError
 
+# Texts tokenized at a time while a GPU computes those before them: enough for its largest passes.
+AHEAD = 2048
 LOAD_S = 300.0
 WORK_S = 1800.0
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 
 
 def engine_spec(unpacked: Path, gpu: int | None = None) -> dict[str, Any]:
-    """The archive's own engine, with what its card says."""
-    return {"kind": "engine", "folder": str(unpacked), "gpu": gpu}
+    """The archive's own engine, with what its card says. A GPU computes while the cores tokenize what comes next."""
+    return {"kind": "engine", "folder": str(unpacked), "gpu": gpu, "ahead": None if gpu is None else AHEAD}
 
 
 def plain_spec(model: Path, *, threads: int, dtype: str, max_tokens: int, device: str) -> dict[str, Any]:

@@ -73,5 +73,16 @@ def _one(
                 found = replace(figures(load), others=seen.others)
                 phases.progress.say(f"{label}: {describe(found)}")
                 ratio = served[profile] / found.texts_per_s if found.texts_per_s else 0.0
-                points.append(PeerPoint(peer.name, profile, CONNECTIONS, str(setting), found, served[profile], ratio))
+                points.append(
+                    PeerPoint(
+                        peer=peer.name,
+                        profile=profile,
+                        connections=CONNECTIONS,
+                        setting=str(setting),
+                        dtype=setting.dtype,
+                        figures=found,
+                        served=served[profile],
+                        ratio=ratio,
+                    )
+                )
     return points

@@ -12,7 +12,7 @@ import gc
 import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from archives.progress import Progress
 from ops.bench.client import Pool, Shot, Target
@@ -27,13 +27,14 @@ OPEN_CONNECTIONS = 2048
 class Load:
     """What a phase came to. `shots` in the order of the texts, their times in seconds from the phase's start;
     `seconds` until the last outcome, `cpu_s` the load generator's own processor time in it. `bodies`: index →
-    answer, for every `keep_every`-th text that was answered.
+    answer, for every `keep_every`-th text that was answered. `connections` of a closed loop, None of an open one.
     """
 
     shots: tuple[Shot, ...]
     seconds: float
     cpu_s: float
     bodies: dict[int, bytes] = field(repr=False)
+    connections: int | None = None
 
 
 def closed_loop(
@@ -68,7 +69,8 @@ def closed_loop(
 
     name = label or f"{connections} connection{'s' if connections > 1 else ''}"
     requests = [target.encode(text) for text in texts]
-    return _phase(requests, drive, progress=progress, label=name, keep_every=keep_every)
+    load = _phase(requests, drive, progress=progress, label=name, keep_every=keep_every)
+    return replace(load, connections=connections)
 
 
 def open_loop(

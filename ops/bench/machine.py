@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from env.hardware import Hardware
+from env.jdk import JdkError, find_jdk
 from ops.settings import ROOT
 
 PACKAGES = (
@@ -35,8 +37,8 @@ class Machine:
     load_before: float
 
 
-def look(hardware: Hardware) -> Machine:
-    """Takes a second: the time over which it is seen how busy the machine is."""
+def look(hardware: Hardware, more: Mapping[str, str] | None = None) -> Machine:
+    """Takes a second: the time over which it is seen how busy the machine is. `more` are other versions to name."""
     return Machine(
         cpu=cpu_model(_cpuinfo()),
         cores=hardware.cores,
@@ -44,7 +46,7 @@ def look(hardware: Hardware) -> Machine:
         gpus=tuple(f"{gpu.name}, {gpu.memory_total >> 20} MB" for gpu in hardware.gpus),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        versions={name: found for name in PACKAGES if (found := _version(name))},
+        versions={name: found for name in PACKAGES if (found := _version(name))} | _java() | {**(more or {})},
         commit=commit(ROOT),
         busy_before=psutil.cpu_percent(interval=1.0) / 100,
         load_before=os.getloadavg()[0],
@@ -83,6 +85,14 @@ def _cpuinfo() -> str:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _java() -> dict[str, str]:
+    """What the kit would start TorchServe with."""
+    try:
+        return {"java": find_jdk(os.environ).version}
+    except JdkError:
+        return {}
 
 
 def _version(name: str) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -103,6 +104,16 @@ def settings_of(peer: Peer, cores: int, *, quick: bool) -> list[Setting]:
     return [
         Setting(dtype, batch, workers) for batch in ((32,) if quick else (32, 8)) for dtype in ("float32", "bfloat16")
     ]
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Name → the version that its lock pins, of these peers."""
+    found = {}
+    for name in names:
+        lock = (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+        pinned = re.search(rf"^{name}(?:-emb)?==(\S+)", lock, re.MULTILINE)
+        found[name] = pinned[1] if pinned else "?"
+    return found
 
 
 def install(peer: Peer, root: Path, progress: Progress) -> Path:

@@ -15,7 +15,7 @@ from ops.bench.result import MemoryPoint, OpenPoint, Overload
 from ops.bench.service import Service, resident_memory, worker_pids
 from ops.bench.stages import Stages
 from ops.bench.texts import Profile, Texts
-from ops.bench.truth import Sample
+from ops.bench.truth import Sample, stride
 from ops.errors import OpsError
 from ops.probe import probe
 from ops.settings import Settings
@@ -85,7 +85,7 @@ class Phases:
                 connections=connections,
                 progress=self.progress,
                 label=label,
-                keep_every=max(1, len(texts) // self.options.kept),
+                keep_every=stride(len(texts), self.options.kept),
             )
         self.sample.keep(load, texts)
         found = self.count(replace(figures(load), others=seen.others), within_capacity=True)
@@ -119,7 +119,7 @@ class Phases:
                 arrivals,
                 progress=self.progress,
                 label=label,
-                keep_every=max(1, len(texts) // self.options.kept),
+                keep_every=stride(len(texts), self.options.kept),
             )
         self.sample.keep(load, texts)
         found = self.count(replace(figures(load), others=seen.others), within_capacity=fraction < 1)
@@ -138,12 +138,13 @@ class Phases:
                 f"{profile}: after the overload, {len(lost)} workers are gone; {after.error or 'it answers'}"
             )
         waiting = self.service.queue_size + len(before) * self.service.batch_size
-        return Overload(point, waiting / ceiling, lost, after.ok)
+        # At the pace of the overload itself: refusing takes time too.
+        return Overload(point, waiting / (point.figures.texts_per_s or ceiling), lost, after.ok)
 
     def how_many(self, rate: float, seconds: float, connections: int) -> int:
         """Texts for a closed loop to last so long, at a guessed rate."""
         # One connection never has company in a batch, and a batch is what makes the rate.
-        expected = rate if connections > 8 else 0.4 * rate
+        expected = rate if connections > 8 else 0.1 * rate
         return max(_LEAST_TEXTS, connections * 3, round(expected * seconds))
 
 

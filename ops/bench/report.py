@@ -85,7 +85,7 @@ def _truth(result: Json) -> str:
     )
     growth = result["memory_growth"]
     if growth is not None:
-        words += f" The workers' memory grew by {growth:.1%} after the first 5,000 requests."
+        words += f" The workers' memory grew by {growth:.1%} after the first 5,000 requests and the warm-ups."
     examples = {
         status: text
         for one in result["profiles"]

@@ -34,7 +34,7 @@ class OpenPoint:
 
 @dataclass(frozen=True)
 class Overload:
-    """More than can be served. `full_queue_s` is how long a full queue takes at the ceiling: what is accepted may wait
+    """More than can be served. `full_queue_s` is how long a full queue takes at its pace: what is accepted may wait
     about that long. `lost_workers` are pids that were gone afterwards; `answers_after` whether a known text still
     gets its right vector then.
     """
@@ -86,6 +86,7 @@ class PeerPoint:
     profile: str
     connections: int
     setting: str
+    dtype: str
     figures: Figures
     served: float
     ratio: float
@@ -95,7 +96,8 @@ class PeerPoint:
 class Result:
     """A whole benchmark. `errors` counts what should have been answered and was not, `refused` what was turned away at
     or above the ceiling; `others` is the largest share of the cores that other work took during a closed loop or bound;
-    `memory_growth` is of the workers between 5,000 requests and the end, None for a shorter run.
+    `memory_growth` is of the workers between the end of all warm-ups, or 5,000 requests if that is later, and the end,
+    None for a shorter run.
     """
 
     headline: str

@@ -25,6 +25,7 @@ from ops.bench.figures import Figures, Percentiles, percentiles
 from ops.bench.headline import headline
 from ops.bench.latency1 import Latency1
 from ops.bench.options import Options
+from ops.bench.peers import versions as peer_versions
 from ops.bench.phases import Phases
 from ops.bench.result import ClosedPoint, MemoryPoint, OpenPoint, Overload, PeerPoint, ProfileResult, Result
 from ops.bench.service import find_service, whole_model
@@ -64,7 +65,7 @@ def bench(settings: Settings, model: str | None, options: Options, progress: Pro
     """
     started, started_at = time.monotonic(), datetime.datetime.now(datetime.UTC)
     service, hardware = find_service(settings, model), detect()
-    ran_on = machine.look(hardware)
+    ran_on = machine.look(hardware, more=peer_versions(options.peers))
     progress.say(f"{service.card.fingerprint} on {ran_on.cores} cores; {ran_on.busy_before:.0%} of them were busy")
     phases = Phases(settings, service, options, progress, Texts(options.seed), Contention(settings, hardware.cores))
     installed = environments(phases)
@@ -72,6 +73,7 @@ def bench(settings: Settings, model: str | None, options: Options, progress: Pro
         profile: _Found(phases.warm_up(profile), phases.texts.take(profile, options.sample))
         for profile in options.profiles
     }
+    warmed_up = phases.requests
     with tempfile.TemporaryDirectory(prefix="embedkit-bench-") as name:
         unpacked = Path(name) / "archive"
         unpack(service.archive, unpacked)
@@ -88,7 +90,7 @@ def bench(settings: Settings, model: str | None, options: Options, progress: Pro
         peers, peers_failed = compare(phases, installed, material.model, rates, hardware.cores)
         truth = _truth(phases, material)
     profiles = [_profile_result(profile, one) for profile, one in found.items()]
-    growth, others = memory_growth(phases.memory), most_others(profiles, peers)
+    growth, others = memory_growth(phases.memory, warmed_up), most_others(profiles, peers)
     return Result(
         headline=headline(service.model, profiles, truth, errors=phases.errors, refused=phases.refused, others=others),
         errors=phases.errors,
@@ -109,7 +111,7 @@ def bench(settings: Settings, model: str | None, options: Options, progress: Pro
         peers_failed=peers_failed,
         bars=[
             *(bar for one in profiles for bar in _bars(phases, one)),
-            *(bar for one in profiles for bar in bars.peers(one.profile, _ratios(peers, one.profile))),
+            *(bar for one in profiles for bar in bars.peers(service.card, one.profile, peers)),
             *bars.memory(growth, phases.requests),
         ],
     )
@@ -178,9 +180,13 @@ def most_others(profiles: Sequence[ProfileResult], peers: Sequence[PeerPoint]) -
     return max([*served, *bounds, *(point.figures.others for point in peers)])
 
 
-def memory_growth(memory: Sequence[MemoryPoint]) -> float | None:
-    """By which part the workers' memory has grown since it should have settled; None where that was not reached."""
-    settled = [point for point in memory if point.requests >= _SETTLED_AFTER and point.resident]
+def memory_growth(memory: Sequence[MemoryPoint], warmed_up: int = 0) -> float | None:
+    """By which part the workers' memory has grown since it should have settled; None where that was not reached.
+
+    Every kind of text has its own largest passes: nothing has settled within the `warmed_up` requests that introduce
+    them.
+    """
+    settled = [point for point in memory if point.requests >= max(_SETTLED_AFTER, warmed_up) and point.resident]
     return settled[-1].resident / settled[0].resident - 1 if len(settled) > 1 else None
 
 
@@ -210,11 +216,6 @@ def _profile_result(profile: Profile, one: _Found) -> ProfileResult:
         latency1=one.latency,
         stages=stages.together(one.stages),
     )
-
-
-def _ratios(peers: Sequence[PeerPoint], profile: str) -> list[float]:
-    """Those of the peers that answered."""
-    return [point.ratio for point in peers if point.profile == profile and point.figures.answered]
 
 
 def _bars(phases: Phases, one: ProfileResult) -> list[bars.Bar]:

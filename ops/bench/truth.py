@@ -55,6 +55,11 @@ class Sample:
         )
 
 
+def stride(texts: int, kept: int) -> int:
+    """Each how-manieth answer is kept, for some `kept` of them in all: an odd number, as languages take turns."""
+    return max(1, texts // kept) | 1
+
+
 def vector_of(body: bytes) -> NDArray[np.float64] | None:
     """The one vector of an answer, as numbers or in base64; None where it holds none."""
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ops.bench.children import Children, plain_spec
 from ops.bench.load import Load
 from ops.bench.texts import Profile, Texts
+from ops.bench.truth import stride
 
 # Texts a connection, at least, so that a closed loop is more than its beginning and end.
 _A_CONNECTION = 3
@@ -44,7 +45,7 @@ class Material:
 
     def every(self, name: str, count: int) -> int:
         """Each how-manieth answer of a phase is kept: as its first run of `count` texts had it."""
-        return max(1, self._first.setdefault(name, count) // self._kept)
+        return stride(self._first.setdefault(name, count), self._kept)
 
     def compared(self, name: str, load: Load) -> Load:
         """The phase with those kept answers alone that its first run had too, so that few references are needed."""

@@ -12,7 +12,7 @@ from archives.progress import SILENT, Progress
 from archives.snapshot import Snapshot
 from env.hardware import Hardware
 from ops.bench.arrivals import poisson_arrivals
-from ops.bench.client import Target
+from ops.bench.client import ENCODING_FORMAT, Target
 from ops.bench.contention import Contention
 from ops.bench.figures import Figures, figures
 from ops.bench.load import Load, closed_loop, open_loop
@@ -97,7 +97,8 @@ class Bench:
 
     @property
     def _target(self) -> Target:
-        return Target.of(self.server.settings.inference_url(f"/predictions/{self.spec.name}"))
+        url = self.server.settings.inference_url(f"/predictions/{self.spec.name}")
+        return Target.of(url, encoding_format=ENCODING_FORMAT)
 
     def _load(self, candidate: Candidate) -> None:
         """Pack the model with the candidate's values into the private store, and serve that."""

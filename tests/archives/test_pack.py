@@ -80,7 +80,7 @@ def test_what_is_in_it(archive: PackedArchive, tiny_folder: Path) -> None:
         "minWorkers: 2",
         "maxWorkers: 2",
         "batchSize: 32",
-        "maxBatchDelay: 2",
+        "maxBatchDelay: 1",
         "responseTimeout: 60",
         "startupTimeout: 300",
         "jobQueueSize: 256",

@@ -37,10 +37,11 @@ TWO_GPUS = Hardware(16, 128 * GB, (gpu(0, 20 * GB), gpu(1, 20 * GB)), "580.65.06
         (Spec(workers=2), CPU, Layout(2, 4, on_gpu=False)),
         (Spec(workers=16), CPU, Layout(16, 1, on_gpu=False)),
         (Spec(threads=9), CPU, Layout(1, 9, on_gpu=False)),
-        (Spec(), TWO_GPUS, Layout(4, 1, on_gpu=True)),
+        (Spec(), TWO_GPUS, Layout(4, 4, on_gpu=True)),
+        (Spec(threads=1), TWO_GPUS, Layout(4, 1, on_gpu=True)),
         (Spec(device="cpu"), TWO_GPUS, Layout(16, 1, on_gpu=False)),
         (Spec(backend="openvino"), TWO_GPUS, Layout(16, 1, on_gpu=False)),
-        (Spec(device="cuda", workers=3), CPU, Layout(3, 1, on_gpu=True)),
+        (Spec(device="cuda", workers=3), CPU, Layout(3, 2, on_gpu=True)),
     ],
 )
 def test_auto_is_filled_in(spec: Spec, machine: Hardware, expected: Layout) -> None:

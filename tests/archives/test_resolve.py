@@ -241,6 +241,17 @@ def test_what_is_kept_and_damaged_is_made_again(content: bytes, tmp_path: Path) 
     assert resolving._read(tmp_path) is not None
 
 
+def test_the_device_of_the_trial_is_kept(open_spec: ModelSpec, tmp_path: Path) -> None:
+    """What was chosen on a CPU is computed on one, wherever it is carried; a dtype that is named leaves it open."""
+    spec = changed(open_spec, backend="torch", device="auto")
+    tried = resolving.resolve(spec, fetch(spec, tmp_path), tmp_path, on_gpu=False, threads=1, progress=Progress())
+    assert (tried.backend, tried.device) == ("torch", "cpu")
+    named = changed(spec, dtype="float32")
+    said = resolving.known(named, fetch(named, tmp_path), tmp_path, on_gpu=False)
+    assert said is not None
+    assert (said.dtype, said.device) == ("float32", "auto")
+
+
 def test_openvino_without_openvino(open_spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for and not installed: an error that says where it comes from."""
     monkeypatch.setattr(resolving, "look", lambda on_gpu: Machine(frozenset(), openvino=False))

@@ -19,6 +19,12 @@ def bge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bge_wide_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two of bge-large-zh's 24 layers."""
+    return make_bge_shaped(tmp_path_factory.mktemp("bge-wide") / "model", hidden=1024, heads=16)
+
+
+@pytest.fixture(scope="session")
 def tao_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tao_shaped(tmp_path_factory.mktemp("tao") / "model")
 
@@ -31,6 +37,11 @@ def minilm_converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bge_converted(bge_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return convert(bge_folder, tmp_path_factory.mktemp("bge-openvino"))
+
+
+@pytest.fixture(scope="session")
+def bge_wide_converted(bge_wide_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return convert(bge_wide_folder, tmp_path_factory.mktemp("bge-wide-openvino"))
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from handlers.sentence_handler import SentenceHandler
 from tests.handlers.conftest import BACKENDS
-from tests.handlers.torchserve_wire import unpack
+from tests.handlers.torchserve_wire import Worker, unpack
 from tests.model_folders import minilm_folder
 
 SERVE = """
@@ -46,3 +48,12 @@ def test_one_thread_takes_one_core(backend: str, request: pytest.FixtureRequest,
 
     busy, wall = map(float, done.stdout.split())
     assert busy <= 1.1 * wall
+
+
+def test_attention_is_not_planned_anew_for_each_shape(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """cuDNN's, which torch would take first on a new GPU, is off in a worker."""
+    for name in ("RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    Worker(SentenceHandler(), unpack(tmp_path / "unpacked", minilm_folder(), device="cpu"))
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

@@ -43,7 +43,7 @@ class Plan:
     workers: int | Literal["auto"] = "auto"
     threads: int | Literal["auto"] = "auto"
     batch_size: int = 64
-    max_batch_delay_ms: int = 2
+    max_batch_delay_ms: int = 1
     token_budget: int = 16_384
     dtype: str = "auto"
 

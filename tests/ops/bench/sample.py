@@ -70,7 +70,7 @@ RESULT = Result(
     truth=Truth(120, 0, 0.999987, 0.999, "a text"),
     memory=[MemoryPoint(5000, 1 << 30)],
     memory_growth=None,
-    peers=[PeerPoint("mosec", "short", 64, "batch 64, 10 ms", PHASE, 344.0, 1.37)],
+    peers=[PeerPoint("mosec", "short", 64, "batch 64, 10 ms", "bfloat16", PHASE, 344.0, 1.37)],
     peers_failed={"litserve": "it ended with status 3"},
     bars=[at_least("short: served over the in-process bound", 0.913, 0.9)],
 )

@@ -57,7 +57,8 @@ def test_ways_follow_the_hardware() -> None:
     on_cpu = [(way.kind, way.processes, way.threads) for way in ways(CARD, Hardware(4, 0))]
     assert on_cpu == [("engine", 1, 4), ("engine", 4, 1), ("plain", 1, 4)]
     assert [way.processes for way in ways(CARD, Hardware(1, 0))] == [1, 1]
-    assert [way.processes for way in ways(CARD, Hardware(8, 0, (GPU,)))] == [1, 2, 1]
+    on_gpu = [(way.kind, way.processes, way.threads) for way in ways(CARD, Hardware(8, 0, (GPU,)))]
+    assert on_gpu == [("engine", 1, 8), ("engine", 2, 4), ("plain", 1, 8)]
     assert [way.processes for way in ways(replace(CARD, device="cpu"), Hardware(2, 0, (GPU,)))] == [1, 2, 1]
 
 
@@ -98,6 +99,16 @@ def test_the_packed_engine_and_plain_encode_agree(material: Material) -> None:
         theirs = embedded(reference, texts)
     assert min(cosine(np.asarray(a), b) for a, b in zip(ours, theirs, strict=True)) > 0.9999
     assert cosine(np.asarray(ours[0]), theirs[1]) < 0.999
+
+
+@pytest.mark.slow
+def test_texts_tokenized_ahead_are_computed_all(material: Material) -> None:
+    """As for a GPU, seven at a time while others are computed: the same tokens as all at once."""
+    texts = Texts(5).take("mixed", 31)
+    spec = engine_spec(material.unpacked)
+    with Children([spec, spec | {"ahead": 7}], threads=1) as both:
+        at_once, ahead = both.ask([texts, texts], {"do": "all", "batch_tokens": None})
+    assert at_once["tokens"] == ahead["tokens"] > 31 * 4
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Percentiles and counts."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,16 @@ def test_outcomes_are_counted_by_what_they_are() -> None:
     assert found.late_p99_s == pytest.approx(0.002)
     assert found.client_cpu == pytest.approx(0.25)
     assert found.examples == {"503": "full", "500": "x"}
+
+
+def test_a_closed_loop_counts_while_all_connections_are_busy() -> None:
+    """Two connections, an answer each every second, one slow text at the end: the wait for it is no throughput."""
+    shots = [replace(shot(number, 1.0, "200"), fired=number // 2, done=number // 2 + 1.0) for number in range(20)]
+    shots.append(replace(shot(20, 1.0, "200"), fired=10.0, done=60.0))
+    found = figures(Load(tuple(shots), 60.0, 0.0, {}, connections=2))
+    assert found.texts_per_s == pytest.approx(2.0)
+    assert figures(Load(tuple(shots), 60.0, 0.0, {})).texts_per_s == pytest.approx(21 / 60)
+    assert figures(Load(tuple(shots[:6]), 3.0, 0.0, {}, connections=2)).texts_per_s == pytest.approx(2.0)
 
 
 def test_nothing_answered() -> None:

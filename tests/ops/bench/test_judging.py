@@ -13,7 +13,7 @@ from ops.bench.headline import headline
 from ops.bench.load import Load
 from ops.bench.result import MemoryPoint
 from ops.bench.run import efficiencies, memory_growth, most_others
-from ops.bench.truth import Sample, Truth, vector_of
+from ops.bench.truth import Sample, Truth, stride, vector_of
 from tests.ops.bench.sample import PHASE, PROFILE, RESULT
 
 GOOD = Truth(100, 0, 0.9999, 0.999, "")
@@ -39,10 +39,21 @@ def test_overload_bars() -> None:
 
 
 def test_peers_are_judged_by_the_best_of_them() -> None:
-    """The smallest ratio is the one that counts."""
-    assert [bar.met for bar in bars.peers("short", [5.0, 2.7])] == [False]
-    assert [bar.met for bar in bars.peers("mixed", [4.1, 9.0])] == [True]
-    assert bars.peers("short", []) == []
+    """The smallest ratio is the one that counts, of the peers that answered; torch float32 against infinity's."""
+    (mosec,) = RESULT.peers
+    points = [
+        replace(mosec, ratio=5.0),
+        replace(mosec, ratio=2.7),
+        replace(mosec, profile="mixed", ratio=4.1),
+        replace(mosec, peer="infinity", dtype="float32", ratio=3.0),
+        replace(mosec, ratio=0.0, figures=replace(PHASE, answered=0)),
+    ]
+    openvino = replace(CARD, backend="openvino", dtype="bfloat16", device="cpu")
+    assert [(bar.found, bar.met) for bar in bars.peers(openvino, "short", points)] == [(2.7, False)]
+    assert [(bar.found, bar.met) for bar in bars.peers(openvino, "mixed", points)] == [(4.1, True)]
+    assert [(bar.found, bar.limit) for bar in bars.peers(CARD, "short", points)] == [(3.0, 1.5)]
+    assert bars.peers(CARD, "mixed", points) == []
+    assert bars.peers(openvino, "passages", points) == []
 
 
 def test_a_headline_begins_with_what_went_wrong() -> None:
@@ -81,12 +92,21 @@ def test_what_others_took_is_the_largest_share() -> None:
 
 
 def test_memory_growth_counts_from_five_thousand_requests_on() -> None:
-    """Growth before that is loading; a shorter run has none to report."""
+    """Growth before that, or before every kind of text was there, is loading; a shorter run has none to report."""
     points = [MemoryPoint(100, 100), MemoryPoint(5000, 1000), MemoryPoint(9000, 1500), MemoryPoint(120_000, 1100)]
     assert memory_growth(points) == pytest.approx(0.1)
     assert memory_growth(points[:2]) is None
+    assert memory_growth(points, warmed_up=9000) == pytest.approx(1100 / 1500 - 1)
     assert [bar.met for bar in bars.memory(0.1, 120_000)] == [False]
     assert bars.memory(0.1, 9000) == []
+
+
+def test_kept_answers_are_of_both_languages() -> None:
+    """However many texts, some of them Chinese and some English are compared: they take turns."""
+    for texts in (1, 24, 240, 2400):
+        step = stride(texts, 24)
+        assert step % 2 == 1
+        assert texts // step <= 24 + 1
 
 
 def body(vector: object) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.bench.peers import FOLDER, PEERS, Peer, Setting, chosen, running, settings_of
+from ops.bench.peers import FOLDER, PEERS, Peer, Setting, chosen, running, settings_of, versions
 from ops.bench.peers_lock import without_cuda
 from ops.errors import OpsError
 from ops.probe import Reference
@@ -33,6 +33,13 @@ def peer(script: str, *words: str) -> Peer:
         return [sys.executable, "-c", script, str(port), *words]
 
     return Peer("peer", "/", None, command, process_a_core=False)
+
+
+def test_their_versions_are_told() -> None:
+    """Of each the one that is installed."""
+    found = versions([*PEERS])
+    assert set(found) == set(PEERS)
+    assert all(re.fullmatch(r"\d+(\.\d+)+", version) for version in found.values()), found
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -9,7 +9,7 @@ from ops.tune.result import Result, headline, rows
 from ops.tune.space import Candidate
 from ops.tune.write import changes
 
-START = Candidate(workers=2, threads=1, batch_size=32, max_batch_delay_ms=2, token_budget=16384)
+START = Candidate(workers=2, threads=1, batch_size=32, max_batch_delay_ms=1, token_budget=16384)
 PLAN = Plan.within(300, profile="mixed", seed=1, load=0.7, p99_s=0.05)
 
 

@@ -51,7 +51,7 @@ def test_the_headline_says_what_to_know() -> None:
     """Choice against what is there now; nothing that meets the aim, with the nearest; interruption and company."""
     line = headline("minilm", TRIALS, START, PLAN, ended="time", others=0.2)
     assert "the time limit ended the search" in line
-    assert "batch 16, delay 2 ms, budget 16384: 263 texts a second at most, p99 48.5 ms at 70% of that (1 run)" in line
+    assert "batch 16, delay 1 ms, budget 16384: 263 texts a second at most, p99 48.5 ms at 70% of that (1 run)" in line
     assert "1.05 times what models.toml has now" in line
     assert "other work took up to 20% of the cores" in line
     none = headline("minilm", TRIALS, START, replace(PLAN, p99_s=0.01), ended="interrupted", others=0.0)
