@@ -21,6 +21,8 @@ from ops.bench.texts import Profile
 
 # Padded tokens a forward pass; None: the whole set handed to the engine, which cuts it by its own budget.
 BATCH_TOKENS: tuple[int | None, ...] = (None, 4096, 1024, 384)
+# The smaller ones are a long text or two a pass, which leave a GPU idle.
+GPU_BATCH_TOKENS: tuple[int | None, ...] = (None, 4096)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def ways(card: ServingCard, hardware: Hardware) -> list[Way]:
         found.append(Way("engine, a process a core", "engine", hardware.cores, 1))
     found.append(Way("SentenceTransformer.encode, one process", "plain", 1, hardware.cores))
     return found
+
+
+def batch_tokens(card: ServingCard, hardware: Hardware) -> tuple[int | None, ...]:
+    """The batch sizes that are tried on this hardware."""
+    return GPU_BATCH_TOKENS if card.device != "cpu" and hardware.gpus else BATCH_TOKENS
 
 
 def deal(texts: Sequence[str], processes: int) -> list[list[str]]:
@@ -196,7 +203,8 @@ class BoundMeter:
         key = (way.name, profile)
         if key not in self._batch_tokens:
             enough = _worth(children, way, sample, self._trial_s)
-            self._batch_tokens[key] = _fastest(children, way, enough) if way.kind == "engine" else None
+            options = batch_tokens(self._material.card, self._material.hardware)
+            self._batch_tokens[key] = _fastest(children, way, enough, options) if way.kind == "engine" else None
         else:
             _worth(children, way, sample, self._trial_s)
         return self._batch_tokens[key]
@@ -210,9 +218,9 @@ def _worth(children: Children, way: Way, sample: Sequence[str], seconds: float) 
     return sample[: max(len(few), round(rate * seconds))]
 
 
-def _fastest(children: Children, way: Way, sample: Sequence[str]) -> int | None:
+def _fastest(children: Children, way: Way, sample: Sequence[str], options: Sequence[int | None]) -> int | None:
     """The batch size that computes the sample fastest; the two best are tried a second time."""
-    seconds = {option: time_once(children, way, sample, option).seconds for option in BATCH_TOKENS}
+    seconds = {option: time_once(children, way, sample, option).seconds for option in options}
     for option in sorted(seconds, key=lambda option: seconds[option])[:2]:
         seconds[option] = min(seconds[option], time_once(children, way, sample, option).seconds)
     return min(seconds, key=lambda option: seconds[option])

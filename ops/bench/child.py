@@ -11,7 +11,7 @@ by a line of JSON: {"do": "texts", "texts": […]} is to be followed by one of
   "all": the texts at once, as fast as it goes, sorted by length; with "batch_tokens", in batches of at most so many
       padded tokens; answers start and end (time.monotonic, the same clock in all processes) and tokens
   "alone": one text after the other; answers the seconds of each
-  "vectors": the vectors       "lengths": the tokens of each text
+  "vectors": the vectors       "lengths": the tokens of each text, of an engine
 """
 
 import json
@@ -94,18 +94,23 @@ class PlainModel:
         self.about = {"device": spec["device"], "max_tokens": self._model.max_seq_length}
         self.vectors(["How are vectors made?", "教练, 我想打篮球. " * 8])
 
-    def lengths(self, texts: Sequence[str]) -> list[int]:
-        return [int(self._model.tokenize([text])["attention_mask"].sum()) for text in texts]
-
     def vectors(self, texts: Sequence[str]) -> Any:
-        # As a tensor: numpy has no bfloat16.
-        found = self._model.encode(
-            list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
-        )
-        return found.float().cpu().numpy()
+        # One at a time, as these are references: nothing is padded, which changes them and takes its time.
+        return self._encode(texts, batch_size=1)
 
     def everything(self, texts: Sequence[str], batch_tokens: int | None) -> None:
-        self.vectors(texts)
+        self._encode(texts, batch_size=32)  # encode's own default
+
+    def _encode(self, texts: Sequence[str], batch_size: int) -> Any:
+        # As a tensor: numpy has no bfloat16.
+        found = self._model.encode(
+            list(texts),
+            batch_size=batch_size,
+            normalize_embeddings=True,
+            convert_to_tensor=True,
+            show_progress_bar=False,
+        )
+        return found.float().cpu().numpy()
 
 
 def answer(model: Any, texts: list[str], command: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One run's phases on one service: each takes texts that were not sent before, and everything sent is counted."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +28,9 @@ _FIRST_BATCH = 64
 
 @dataclass
 class Phases:
-    """The service under load. `errors`, `refused` and `requests` add up over all phases."""
+    """The service under load. `errors`, `refused` and `requests` add up over all phases; `ran` is when the latest
+    closed loop sent its first text and had its last outcome (time.monotonic, to some hundredths of a second).
+    """
 
     settings: Settings
     service: Service
@@ -40,6 +43,7 @@ class Phases:
     errors: int = 0
     refused: int = 0
     requests: int = 0
+    ran: tuple[float, float] = (0.0, 0.0)
 
     @property
     def target(self) -> Target:
@@ -87,6 +91,8 @@ class Phases:
                 label=label,
                 keep_every=stride(len(texts), self.options.kept),
             )
+            ended = time.monotonic()
+        self.ran = (ended - load.seconds, ended)
         self.sample.keep(load, texts)
         found = self.count(replace(figures(load), others=seen.others), within_capacity=True)
         self.progress.say(f"{label}: {describe(found)}")

@@ -63,7 +63,7 @@ def peers_part(peers: Sequence[Json], failed: Mapping[str, str]) -> str:
             str(point["connections"]),
             *figure_cells(point["figures"]),
             number(point["served"]),
-            ratio(point["ratio"]),
+            ratio(point["ratio"]) if point["figures"]["answered"] else "–",
         ]
         for point in peers
     ]

@@ -51,8 +51,11 @@ def headline(plan: Plan, found: Measured, failed: Mapping[str, str]) -> str:
     if found.wrong:
         parts.append(f"{found.wrong} compared vectors WRONG")
     parts += [_in_words(found, profile, one) for profile, one in found.profiles.items() if one.points]
-    if found.peers:
-        parts.append(f"{min(point.ratio for point in found.peers):.1f} times infinity or more")
+    answered = [point.ratio for point in found.peers if point.figures.answered]
+    if answered:
+        parts.append(f"{min(answered):.1f} times infinity or more")
+    if silent := len(found.peers) - len(answered):
+        parts.append(f"infinity answered nothing in {silent} of {len(found.peers)} loops")
     if found.parity and found.parity.min_cosine is not None:
         parts.append(f"cosine with float32 at least {found.parity.min_cosine:.5f}")
     if not plan.judged:

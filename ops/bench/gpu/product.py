@@ -3,11 +3,12 @@
     python -m ops.bench.gpu.product --device cuda [--look] [--size 8192]
 
 A process of its own, so that its CUDA context is gone when the service starts. It prints one JSON document. A GPU that
-was asked for and cannot be used ends it with status 1 and says what is missing.
+was asked for and cannot be used, or counted by TorchServe, ends it with status 1 and says what is missing.
 """
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from statistics import median
@@ -67,6 +68,13 @@ def main() -> int:
         return 1
     except ModuleNotFoundError as error:
         print(f"gpu.sh: {sys.executable} has no {error.name}: set PYTHON to the interpreter that has", file=sys.stderr)
+        return 1
+    if choice.device != "cpu" and shutil.which("nvidia-smi") is None:
+        print(
+            "gpu.sh: nvidia-smi is not on the PATH, and TorchServe counts GPUs with it: add its folder to PATH "
+            "(the driver brings it; a container gets it with NVIDIA_DRIVER_CAPABILITIES=compute,utility)",
+            file=sys.stderr,
+        )
         return 1
     about = {"device": choice.device, "name": choice.name, "torch": found.torch, "built_for_cuda": found.built_for}
     print(json.dumps(about if arguments.look else about | measure(choice.device, arguments.size)))

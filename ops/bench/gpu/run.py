@@ -179,10 +179,32 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     )
 
 
+def unseen(hardware: Hardware, mask: str | None) -> str | None:
+    """Why NVML, by which the kit packs for a GPU, shows none although torch has one; None where it does. `mask` is
+    CUDA_VISIBLE_DEVICES.
+    """
+    if hardware.gpus:
+        return None
+    if hardware.driver is None:
+        return (
+            "NVML, by which the kit knows GPUs, does not work here: see what nvidia-smi says (the driver brings "
+            "libnvidia-ml.so.1; a container gets it with NVIDIA_DRIVER_CAPABILITIES=compute,utility)"
+        )
+    if mask is not None:
+        return (
+            f"NVML sees no GPU that CUDA_VISIBLE_DEVICES={mask!r} leaves: unset it, or name one by the index or UUID "
+            "that `nvidia-smi -L` shows"
+        )
+    return f"NVML sees no GPU, though driver {hardware.driver} is there: see what `nvidia-smi -L` lists"
+
+
 def main(words: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(words)
     signal.signal(signal.SIGTERM, _stop)
     plan, progress = plan_of(arguments), Reporter()
+    if plan.device == "cuda" and (missing := unseen(detect(), os.environ.get("CUDA_VISIBLE_DEVICES"))):
+        print(f"gpu.sh: {missing}", file=sys.stderr)
+        return 1
     for name in [name for name in os.environ if name.startswith("EMBEDKIT_")]:
         del os.environ[name]
     java = packaged_java()

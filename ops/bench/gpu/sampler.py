@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -11,14 +12,17 @@ import pynvml
 from ops.bench.figures import percentile
 
 EVERY_S = 0.2
+# NVML's share of busy time is over the moments before, at most so many seconds.
+LOOKS_BACK_S = 1.0
 
 
 @dataclass(frozen=True)
 class Reading:
-    """At one moment: the share of the last moments in which any kernel ran (0 to 1), watts, the SM clock in MHz, bytes
-    of memory in use.
+    """At one moment (time.monotonic): the share of the last moments in which any kernel ran (0 to 1), watts, the SM
+    clock in MHz, bytes of memory in use.
     """
 
+    at: float
     busy: float
     watts: float
     clock_mhz: int
@@ -40,9 +44,8 @@ class Usage:
 
 @dataclass
 class Watched:
-    """`usage` is known when the watch ends; None where there is no GPU, or nothing could be read."""
+    """All readings of a watch; `error` is what ended them before it did."""
 
-    usage: Usage | None = None
     error: str = ""
     readings: list[Reading] = field(default_factory=list)
 
@@ -67,6 +70,7 @@ def watch(uuid: str | None) -> Iterator[Watched]:
     """Over the block, the GPU of this UUID; without one, nothing is asked of NVML."""
     seen = Watched()
     if uuid is None:
+        seen.error = "no GPU"
         yield seen
         return
     done = threading.Event()
@@ -77,7 +81,6 @@ def watch(uuid: str | None) -> Iterator[Watched]:
     finally:
         done.set()
         thread.join(5)
-        seen.usage = together(seen.readings)
 
 
 def _sample(uuid: str, seen: Watched, done: threading.Event) -> None:
@@ -95,6 +98,7 @@ def _sample(uuid: str, seen: Watched, done: threading.Event) -> None:
 
 def _read(handle: object) -> Reading:
     return Reading(
+        at=time.monotonic(),
         busy=pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
         watts=pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
         clock_mhz=int(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
@@ -102,8 +106,11 @@ def _read(handle: object) -> Reading:
     )
 
 
-def as_json(seen: Watched) -> Mapping[str, object]:
-    """For the result: the usage, or why there is none."""
-    if seen.usage is not None:
-        return {"usage": seen.usage}
-    return {"usage": None, "error": seen.error or "no GPU"}
+def as_json(seen: Watched, begin: float, end: float) -> Mapping[str, object]:
+    """For the result: the usage between two moments (time.monotonic), or why there is none. What is watched is longer
+    than the load in it, and idle before and after.
+    """
+    usage = together([one for one in seen.readings if begin + LOOKS_BACK_S <= one.at <= end])
+    if usage is not None:
+        return {"usage": usage}
+    return {"usage": None, "error": seen.error or f"no reading later than {LOOKS_BACK_S:g} s into the load"}

@@ -41,7 +41,8 @@ def install(site: Path, steps: Iterable[Path], say: Callable[[str], None]) -> No
         for into, place in (("site", site), (INFINITY, site / INFINITY)):
             chosen = [str(step / name) for name, about in files.items() if into in about["into"]]
             if chosen:
-                pip("install", "--no-index", "--no-deps", "--no-compile", *chosen, python=place / "bin" / "python")
+                # pip compiles them, once: gpu.sh's many processes keep no bytecode of their own.
+                pip("install", "--no-index", "--no-deps", *chosen, python=place / "bin" / "python")
         say(f"{step}: installed {len(files)} wheels")
     for what, missing in (("", still_lacking(site)), (" for infinity", infinity_lacks(site))):
         if missing:

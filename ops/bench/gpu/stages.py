@@ -18,11 +18,12 @@ from ops.bench.children import Children, plain_spec
 from ops.bench.contention import Contention
 from ops.bench.figures import Figures, Percentiles, figures, percentiles
 from ops.bench.gpu import sampler
-from ops.bench.gpu.plan import MODEL, PROFILES, Plan
+from ops.bench.gpu.plan import MODEL, Plan
 from ops.bench.gpu.shape import POSITIONS
+from ops.bench.gpu.tokens import lengths as lengths_of
 from ops.bench.load import closed_loop
 from ops.bench.peers import PEERS, Setting
-from ops.bench.phases import Phases
+from ops.bench.phases import Phases, describe
 from ops.bench.result import PeerPoint
 from ops.bench.service import find_service, whole_model
 from ops.bench.stages import Stages
@@ -91,7 +92,6 @@ class Measured:
     # Texts are no part of the result: those of the best closed loop, and others to choose batch sizes with.
     texts: dict[Profile, list[str]] = field(default_factory=dict)
     samples: dict[Profile, list[str]] = field(default_factory=dict)
-    lengths: dict[Profile, list[int]] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
@@ -169,7 +169,7 @@ def _phases(found: Measured) -> Phases:
 
 
 def parity(here: Here, found: Measured) -> None:
-    """Varied texts through HTTP against plain float32 sentence-transformers on the CPU; the profiles' lengths too."""
+    """Varied texts through HTTP against plain float32 sentence-transformers on the CPU."""
     phases, sample = _phases(found), Sample()
     texts = [*SAMPLE, longest_text(8 * POSITIONS)]
     for profile, count in _PARITY_TEXTS.items():
@@ -179,9 +179,6 @@ def parity(here: Here, found: Measured) -> None:
     sample.keep(load, texts)
     with _plain(here, "cpu") as plain:
         found.parity = _truth(plain, sample)
-        for profile in PROFILES:
-            found.samples[profile] = phases.texts.take(profile, here.plan.options.sample)
-            found.lengths[profile] = plain.ask([found.samples[profile]], {"do": "lengths"})[0]["lengths"]
     truth = found.parity
     here.progress.say(f"{truth.checked} texts: smallest cosine {truth.min_cosine}, {truth.wrong} wrong")
 
@@ -201,9 +198,9 @@ def _truth(plain: Children, sample: Sample) -> Truth:
 def closed(here: Here, found: Measured, profile: Profile) -> None:
     """The closed loop of one kind of text at each number of connections."""
     phases, plan, gpus = _phases(found), here.plan, here.hardware.gpus
-    lengths = found.lengths.get(profile)
-    if not lengths:
-        raise OpsError("the texts' lengths are not known, as the parity stage did not end")
+    # Taken here, of other texts of this kind: what came before this stage may have failed.
+    found.samples[profile] = phases.texts.take(profile, plan.options.sample)
+    lengths = lengths_of(here.model, found.samples[profile])
     tokens = percentiles(lengths)
     assert tokens is not None
     found.profiles[profile] = mine = Profiled(tokens, plan.shape.mean_flops(lengths))
@@ -213,7 +210,7 @@ def closed(here: Here, found: Measured, profile: Profile) -> None:
         texts = phases.texts.take(profile, phases.how_many(rate, plan.options.closed_s, connections))
         with sampler.watch(uuid) as seen:
             got, spent = phases.closed_with_stages(texts, connections, f"{profile}: {connections} connections")
-        mine.points.append(Point(connections, got, spent, sampler.as_json(seen)))
+        mine.points.append(Point(connections, got, spent, sampler.as_json(seen, *phases.ran)))
         if mine.best is mine.points[-1]:
             found.texts[profile] = texts
         rate = max(rate, got.texts_per_s)
@@ -231,14 +228,19 @@ def bound(here: Here, found: Measured) -> None:
     one_gpu = replace(here.hardware, gpus=here.hardware.gpus[:1])
     material = Material(unpacked, model, phases.service.card, one_gpu, POSITIONS)
     meter = BoundMeter(material, trial_s=phases.options.trial_s, passes=phases.options.passes)
-    timings: dict[Profile, list[Timing]] = {}
+    time_in_process(meter, phases, found)
+
+
+def time_in_process(meter: BoundMeter, phases: Phases, found: Measured) -> None:
+    """Each way of computing the texts of the best loops; what was timed stays where the time runs out in between."""
     sets = {}
     for profile, one in found.profiles.items():
         if one.points and one.best.figures.answered:
             enough = max(64, round(one.best.figures.texts_per_s * _BOUND_S))
             sets[profile] = found.texts[profile][:enough]
+    timings: dict[Profile, list[Timing]] = {}
     try:
-        meter.measure(sets, found.samples, phases.contention, here.progress, timings)
+        timings = meter.measure(sets, found.samples, phases.contention, phases.progress, timings)
     finally:
         for profile, of_profile in timings.items():
             found.profiles[profile].timings = of_profile
@@ -255,7 +257,7 @@ def infinity(here: Here, found: Measured, programs: Path) -> None:
     """infinity on texts that the service answered right before, as many of them as fit into about the same time.
 
     Raises:
-        OpsError: it is not installed, does not start, or answers with other vectors.
+        OpsError: it is not installed, does not start, answers with other vectors, or a loop of it has no answer at all.
     """
     phases, plan, connections = _phases(found), here.plan, here.plan.peer_connections
     peer = PEERS["infinity"]
@@ -285,4 +287,10 @@ def infinity(here: Here, found: Measured, programs: Path) -> None:
                 found.peers.append(
                     PeerPoint(peer.name, profile, connections, str(setting), got, served[profile], ratio)
                 )
-                phases.progress.say(f"{label}: {got.texts_per_s:.0f} texts a second; this kit {served[profile]:.0f}")
+                phases.progress.say(f"{label}: {describe(got)}; this kit {served[profile]:.0f}")
+    if silent := [point for point in found.peers if not point.figures.answered]:
+        point, said = silent[0], " ".join(silent[0].figures.examples.values())
+        raise OpsError(
+            f"infinity answered nothing in {len(silent)} of {len(found.peers)} loops, such as {point.profile}, "
+            f"{point.setting}: {describe(point.figures)}\n{said}"
+        )

@@ -18,7 +18,7 @@ from archives.progress import SILENT
 from archives.verify import unpack
 from env.hardware import Gpu, Hardware
 from handlers.card import ServingCard
-from ops.bench.bound import BoundMeter, Material, Timing, best, deal, ways
+from ops.bench.bound import BATCH_TOKENS, BoundMeter, Material, Timing, batch_tokens, best, deal, ways
 from ops.bench.children import Children, engine_spec, plain_spec, with_threads
 from ops.bench.contention import Contention
 from ops.bench.texts import Texts
@@ -60,6 +60,13 @@ def test_ways_follow_the_hardware() -> None:
     on_gpu = [(way.kind, way.processes, way.threads) for way in ways(CARD, Hardware(8, 0, (GPU,)))]
     assert on_gpu == [("engine", 1, 8), ("engine", 2, 4), ("plain", 1, 8)]
     assert [way.processes for way in ways(replace(CARD, device="cpu"), Hardware(2, 0, (GPU,)))] == [1, 2, 1]
+
+
+def test_a_gpu_is_not_tried_with_batches_that_leave_it_idle() -> None:
+    """No pass of one or two long texts there; on the CPU every batch size is tried, also beside a GPU."""
+    assert batch_tokens(CARD, Hardware(8, 0, (GPU,))) == (None, 4096)
+    assert batch_tokens(CARD, Hardware(8, 0)) == BATCH_TOKENS
+    assert batch_tokens(replace(CARD, device="cpu"), Hardware(8, 0, (GPU,))) == BATCH_TOKENS
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The arithmetic behind the figures, what a run says of itself, and its time limits."""
 
-import argparse
 import asyncio
 import time
 from dataclasses import replace
@@ -14,47 +13,17 @@ import torch
 from transformers import BertConfig, BertModel
 
 from archives.catalogue import load_catalogue
-from ops.bench.bound import Timing
 from ops.bench.gpu import judge, page, sampler
 from ops.bench.gpu.clock import Clock, OutOfTimeError
 from ops.bench.gpu.plan import LIMITS, MODEL, PROFILES
 from ops.bench.gpu.product import flops_of_product, measure
-from ops.bench.gpu.run import parser, plan_of
+from ops.bench.gpu.run import plan_of
 from ops.bench.gpu.shape import FULL, SMALL, Shape, utilisation
-from ops.bench.gpu.stages import Measured, Point, Profiled
-from ops.bench.result import PeerPoint
+from ops.bench.gpu.stages import Measured
 from ops.bench.truth import Truth
 from ops.console import to_plain
-from tests.ops.bench.sample import PHASE, PROFILE, RESULT
-
-GPU = {"usage": sampler.Usage(40, 0.97, 0.93, 612.0, 1755.0, 1700, 9 << 30)}
-
-
-def arguments(*words: str) -> argparse.Namespace:
-    return parser().parse_args(["--site", "s", "--seconds", "500", "--out", "o", "--device", *words])
-
-
-def measured(served: float = 1200.0) -> Measured:
-    """A run on a GPU: short texts and long ones, served and in process."""
-    found = Measured()
-    found.product = {
-        "size": 8192,
-        "dtype": "bfloat16",
-        "flops_per_s": 800e12,
-        "rounds": [800e12],
-        "name": "G",
-        "torch": "2",
-    }
-    figures = replace(PHASE, texts_per_s=served)
-    for profile in PROFILES:
-        flops = FULL.flops(512 if profile == "long" else 16)
-        timings = [Timing("engine, a process a GPU", 1000, 1, 1000 / 1250.0, None)]
-        found.profiles[profile] = Profiled(PROFILE.tokens, flops, [Point(64, figures, PROFILE.stages, GPU)], timings)
-    found.parity = Truth(45, 0, 0.99987, 0.999, "a text")
-    found.peers = [
-        PeerPoint("infinity", "long", 256, "bfloat16", replace(PHASE, texts_per_s=400.0), served, served / 400)
-    ]
-    return found
+from tests.ops.bench.gpu.sample import arguments, measured
+from tests.ops.bench.sample import PHASE, RESULT
 
 
 def test_a_text_of_512_tokens_takes_335_gflop() -> None:
@@ -158,6 +127,15 @@ def test_the_page_of_a_run_that_failed_early_says_why() -> None:
     assert "FAILED: service" in html
 
 
+def test_a_server_that_answered_nothing_has_no_ratio() -> None:
+    """A dash, and not that this kit is 0.00 times as fast."""
+    found = measured()
+    found.peers = [replace(found.peers[0], figures=replace(PHASE, answered=0, texts_per_s=0.0), ratio=0.0)]
+    html = rendered(found, {})
+    assert "<td>–</td></tr>" in html
+    assert ">0.00<" not in html
+
+
 class Nvml:
     """What NVML answers, two readings of a busy card, then an error."""
 
@@ -198,11 +176,27 @@ def test_usage_is_sampled_and_a_lost_gpu_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sampler, "EVERY_S", 0.01)
     with sampler.watch("GPU-1") as seen:
         time.sleep(0.2)
-    assert seen.usage == sampler.Usage(2, 0.905, 0.9, 500.0, 1700.5, 1700, 5 << 30)
+    assert sampler.together(seen.readings) == sampler.Usage(2, 0.905, 0.9, 500.0, 1700.5, 1700, 5 << 30)
     assert seen.error == "GPU is lost"
     with sampler.watch(None) as none:
         pass
-    assert sampler.as_json(none) == {"usage": None, "error": "no GPU"}
+    assert sampler.as_json(none, 0.0, time.monotonic()) == {"usage": None, "error": "no GPU"}
+
+
+def test_what_the_gpu_does_before_and_after_the_load_does_not_count() -> None:
+    """A load from 10 to 14, watched from 8 to 16; NVML looks a second back, so that readings count from 11 on."""
+    load = (10.0, 14.0)
+    readings = [
+        sampler.Reading(at / 5, 0.9 if load[0] + 1 <= at / 5 <= load[1] else 0.0, 500.0, 1700, 1 << 30)
+        for at in range(40, 81)
+    ]
+    seen = sampler.Watched(readings=readings)
+    usage = sampler.as_json(seen, *load)["usage"]
+    assert isinstance(usage, sampler.Usage)
+    assert (usage.readings, usage.busy_p10) == (16, 0.9)
+    assert usage.busy == pytest.approx(0.9)
+    none = sampler.as_json(seen, 10.0, 10.5)
+    assert none == {"usage": None, "error": "no reading later than 1 s into the load"}
 
 
 def test_a_stage_ends_when_its_time_is_up() -> None:
