@@ -19,6 +19,8 @@ _SHARED_ROWS = (64, 96)
 # OpenVINO keeps what it prepared for a shape (some 0.5 MB) and takes 10 ms for a new one, so there are few.
 _ROWS = (*range(1, 13), 14, 16, 18, 20, 22, 24, 32, 48, 64)
 _FIXED_ROWS = (8,)
+# On a CPU as many of them as make so many tokens, and one at least: more are mostly dummies, fewer are computed badly.
+_FIXED_BUDGET = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +103,9 @@ def shapes_for(
     on_gpu = device.startswith("cuda")
     openvino = backend == "openvino"
     if batch_invariant:
+        most = _CPU_BUDGET[backend] if openvino else _FIXED_BUDGET
         return Shapes(
-            budget=token_budget if on_gpu else min(token_budget, _CPU_BUDGET[backend]),
+            budget=token_budget if on_gpu else min(token_budget, most),
             pass_cost=_GPU_PASS if on_gpu else _CPU_PASS[backend],
             longest=longest,
             step=8,

@@ -56,4 +56,4 @@ def test_attention_is_not_planned_anew_for_each_shape(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, os.environ.get(name, ""))
     torch.backends.cuda.enable_cudnn_sdp(True)
     Worker(SentenceHandler(), unpack(tmp_path / "unpacked", minilm_folder(), device="cpu"))
-    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]

@@ -152,7 +152,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1)
     made.add_argument("--connections", type=_connections, help="such as 64,128,256,512")
     made.add_argument("--workers", type=int, help="left out: two a GPU, one a core without")
-    made.add_argument("--threads", type=int, help="of a worker; on a GPU they tokenize (left out: one)")
+    made.add_argument(
+        "--threads", type=int, help="of a worker; on a GPU they tokenize (left out: its share of the cores)"
+    )
     made.add_argument("--batch-size", type=int, default=64, help="requests computed as one batch (default %(default)s)")
     made.add_argument("--max-batch-delay-ms", type=int, default=2, help="default %(default)s")
     made.add_argument("--token-budget", type=int, default=16_384, help="padded tokens a pass (default %(default)s)")

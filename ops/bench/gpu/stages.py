@@ -285,7 +285,7 @@ def infinity(here: Here, found: Measured, programs: Path) -> None:
                 got = figures(load)
                 ratio = served[profile] / got.texts_per_s if got.texts_per_s else 0.0
                 found.peers.append(
-                    PeerPoint(peer.name, profile, connections, str(setting), got, served[profile], ratio)
+                    PeerPoint(peer.name, profile, connections, str(setting), setting.dtype, got, served[profile], ratio)
                 )
                 phases.progress.say(f"{label}: {describe(got)}; this kit {served[profile]:.0f}")
     if silent := [point for point in found.peers if not point.figures.answered]:

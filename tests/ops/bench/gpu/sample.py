@@ -38,6 +38,8 @@ def measured(served: float = 1200.0) -> Measured:
         found.profiles[profile] = Profiled(PROFILE.tokens, flops, [Point(64, figures, PROFILE.stages, GPU)], timings)
     found.parity = Truth(45, 0, 0.99987, 0.999, "a text")
     found.peers = [
-        PeerPoint("infinity", "long", 256, "bfloat16", replace(PHASE, texts_per_s=400.0), served, served / 400)
+        PeerPoint(
+            "infinity", "long", 256, "bfloat16", "bfloat16", replace(PHASE, texts_per_s=400.0), served, served / 400
+        )
     ]
     return found
