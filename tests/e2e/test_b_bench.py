@@ -10,7 +10,7 @@ from ops.bench.options import Options
 from ops.bench.run import bench
 from tests.e2e.stack import Stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 MOMENT = Options(
     quick=True,
