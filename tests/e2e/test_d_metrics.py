@@ -104,8 +104,8 @@ def test_a_killed_worker_is_seen_and_its_counts_stay(stack: Stack) -> None:
 
 
 def test_a_hung_server_costs_a_scrape_its_own_families(stack: Stack) -> None:
-    """The JVM stopped (SIGSTOP): scrapes take under a second (the middle one of three, as the machine may be busy), with
-    the rest in them; going on, all comes back.
+    """The JVM stopped (SIGSTOP): a scrape takes under a second (the middle one of three: the machine may be busy), with
+    the rest in it; going on, all comes back.
     """
     expected = stack.embed()
     server = psutil.Process(stack.jvm_pid())
