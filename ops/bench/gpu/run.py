@@ -155,9 +155,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--threads", type=int, help="of a worker; on a GPU they tokenize (left out: its share of the cores)"
     )
-    made.add_argument("--batch-size", type=int, default=64, help="requests computed as one batch (default %(default)s)")
-    made.add_argument("--max-batch-delay-ms", type=int, default=2, help="default %(default)s")
-    made.add_argument("--token-budget", type=int, default=16_384, help="padded tokens a pass (default %(default)s)")
+    made.add_argument(
+        "--batch-size", type=int, default=Plan.batch_size, help="requests computed as one batch (default %(default)s)"
+    )
+    made.add_argument("--max-batch-delay-ms", type=int, default=Plan.max_batch_delay_ms, help="default %(default)s")
+    made.add_argument(
+        "--token-budget", type=int, default=Plan.token_budget, help="padded tokens a pass (default %(default)s)"
+    )
     made.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     return made
 
