@@ -61,16 +61,15 @@ def layout(spec: Placeable, hardware: Hardware) -> Layout:
     """
     wants_gpu = spec.device == "cuda" or (spec.device == "auto" and bool(hardware.gpus))
     on_gpu = wants_gpu and spec.backend != "openvino"
-    if on_gpu:
-        workers = WORKERS_PER_GPU * max(1, len(hardware.gpus)) if spec.workers == "auto" else spec.workers
-        # They tokenize: a text of 512 tokens takes a core as long as it takes a large GPU.
-        threads = max(1, hardware.cores // workers) if spec.threads == "auto" else spec.threads
-        return Layout(workers, threads, on_gpu=True)
-    if spec.workers == "auto":
-        threads = 1 if spec.threads == "auto" else spec.threads
-        return Layout(max(1, hardware.cores // threads), threads, on_gpu=False)
-    threads = max(1, hardware.cores // spec.workers) if spec.threads == "auto" else spec.threads
-    return Layout(spec.workers, threads, on_gpu=False)
+    if spec.workers != "auto":
+        workers = spec.workers
+    elif on_gpu:
+        workers = WORKERS_PER_GPU * max(1, len(hardware.gpus))
+    else:
+        workers = max(1, hardware.cores // (1 if spec.threads == "auto" else spec.threads))
+    # On a GPU they tokenize: a text of 512 tokens takes a core as long as it takes a large GPU.
+    threads = max(1, hardware.cores // workers) if spec.threads == "auto" else spec.threads
+    return Layout(workers, threads, on_gpu=on_gpu)
 
 
 def need(spec: Placeable, placed: Layout, weights: int) -> Need:

@@ -156,8 +156,7 @@ def _keep(root: Path, kept: Path, taken: Mapping[str, Any], tried: Sequence[Mapp
         (root / name).replace(made / name)
         entry = hash_file(made / name)
         files[name] = {"sha256": entry.sha256, "bytes": entry.bytes, "crc32": entry.crc32}
-    # The one it was tried on: a node that took another by itself would serve other vectors.
-    device = "cpu" if taken["backend"] == "openvino" else device
+    # The device it was tried on: a node that took another by itself would serve other vectors.
     decision = {"backend": taken["backend"], "dtype": taken["dtype"], "device": device, "tried": tried, "files": files}
     write_whole(made / DECISION, orjson.dumps(decision, option=orjson.OPT_INDENT_2))
     shutil.rmtree(kept.parent, ignore_errors=True)

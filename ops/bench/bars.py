@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from ops.bench.result import PeerPoint
 
 # (backend, dtype) → least efficiency against the bound of the same backend, by profile.
 EFFICIENCY: Mapping[tuple[str, str], Mapping[str, float]] = {
@@ -38,24 +41,6 @@ class _Card(Protocol):
     def backend(self) -> str: ...
     @property
     def dtype(self) -> str: ...
-
-
-class _Answered(Protocol):
-    @property
-    def answered(self) -> int: ...
-
-
-class _Peer(Protocol):
-    @property
-    def peer(self) -> str: ...
-    @property
-    def profile(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def ratio(self) -> float: ...
-    @property
-    def figures(self) -> _Answered: ...
 
 
 def at_least(what: str, found: float, limit: float) -> Bar:
@@ -100,7 +85,7 @@ def memory(growth: float | None, requests: int) -> list[Bar]:
     ]
 
 
-def peers(card: _Card, profile: str, points: Sequence[_Peer]) -> list[Bar]:
+def peers(card: _Card, profile: str, points: Sequence["PeerPoint"]) -> list[Bar]:
     """Against those of the peers' `points` of this profile that answered: torch in float32 against the peer that
     computes with it too, everything else against the best. The smallest ratio is the one to the best setting.
     """

@@ -67,9 +67,14 @@ class Bound:
     ways: dict[str, float]
 
 
+def on_gpu(card: ServingCard, hardware: Hardware) -> bool:
+    """Whether this archive computes on a GPU here."""
+    return card.device != "cpu" and bool(hardware.gpus)
+
+
 def ways(card: ServingCard, hardware: Hardware) -> list[Way]:
     """What is tried on this hardware."""
-    if card.device != "cpu" and hardware.gpus:
+    if on_gpu(card, hardware):
         gpus, cores = len(hardware.gpus), hardware.cores
         return [
             Way("engine, a process a GPU", "engine", gpus, max(1, cores // gpus)),
@@ -85,7 +90,7 @@ def ways(card: ServingCard, hardware: Hardware) -> list[Way]:
 
 def batch_tokens(card: ServingCard, hardware: Hardware) -> tuple[int | None, ...]:
     """The batch sizes that are tried on this hardware."""
-    return GPU_BATCH_TOKENS if card.device != "cpu" and hardware.gpus else BATCH_TOKENS
+    return GPU_BATCH_TOKENS if on_gpu(card, hardware) else BATCH_TOKENS
 
 
 def deal(texts: Sequence[str], processes: int) -> list[list[str]]:
@@ -133,10 +138,10 @@ def opened(way: Way, material: Material) -> Iterator[Children]:
         specs: list[dict[str, Any]]
         if way.kind == "engine":
             folder = stack.enter_context(with_threads(material.unpacked, way.threads))
-            gpus = [gpu.index for gpu in hardware.gpus] if card.device != "cpu" else []
+            gpus = [gpu.index for gpu in hardware.gpus] if on_gpu(card, hardware) else []
             specs = [engine_spec(folder, gpus[number % len(gpus)] if gpus else None) for number in range(way.processes)]
         else:
-            device = "cuda" if card.device != "cpu" and hardware.gpus else "cpu"
+            device = "cuda" if on_gpu(card, hardware) else "cpu"
             one = plain_spec(
                 material.model,
                 threads=way.threads,

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ops.bench import peers
-from ops.bench.figures import figures
+from ops.bench.figures import Figures, figures
 from ops.bench.load import closed_loop
-from ops.bench.peers import Peer
+from ops.bench.peers import Peer, Setting
 from ops.bench.phases import Phases, describe
 from ops.bench.result import PeerPoint
 from ops.bench.texts import Profile
@@ -72,17 +72,23 @@ def _one(
                     load = closed_loop(target, wanted, connections=CONNECTIONS, progress=phases.progress, label=label)
                 found = replace(figures(load), others=seen.others)
                 phases.progress.say(f"{label}: {describe(found)}")
-                ratio = served[profile] / found.texts_per_s if found.texts_per_s else 0.0
                 points.append(
-                    PeerPoint(
-                        peer=peer.name,
-                        profile=profile,
-                        connections=CONNECTIONS,
-                        setting=str(setting),
-                        dtype=setting.dtype,
-                        figures=found,
-                        served=served[profile],
-                        ratio=ratio,
-                    )
+                    peer_point(peer, setting, profile, found, connections=CONNECTIONS, served=served[profile])
                 )
     return points
+
+
+def peer_point(
+    peer: Peer, setting: Setting, profile: Profile, found: Figures, *, connections: int, served: float
+) -> PeerPoint:
+    """What a peer came to on texts of which this service has answered `served` a second."""
+    return PeerPoint(
+        peer=peer.name,
+        profile=profile,
+        connections=connections,
+        setting=str(setting),
+        dtype=setting.dtype,
+        figures=found,
+        served=served,
+        ratio=served / found.texts_per_s if found.texts_per_s else 0.0,
+    )

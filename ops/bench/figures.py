@@ -27,11 +27,10 @@ class Percentiles:
 @dataclass(frozen=True)
 class Figures:
     """One phase. `texts_per_s` counts texts that came back as vectors (goodput) over the phase's `seconds`, of a closed
-    loop over the part of them in which all its connections were busy; `latency`
-    is theirs alone, None where there were none. `late_p99_s` is how late the load generator itself was with 99 % of
-    the requests, `client_cpu` the share of one core it took. `refusals` are 503s, `slowest_refusal_s` the longest
-    wait for one; `examples` has the beginning of one answer of each HTTP status other than 200;
-    `others` is the share of all cores that other work took meanwhile.
+    loop over the part of them in which all its connections were busy; `latency` is theirs alone, None where there were
+    none. `late_p99_s` is how late the load generator itself was with 99 % of the requests, `client_cpu` the share of
+    one core it took. `refusals` are 503s, `slowest_refusal_s` the longest wait for one; `examples` has the beginning of
+    one answer of each HTTP status other than 200; `others` is the share of all cores that other work took meanwhile.
     """
 
     sent: int

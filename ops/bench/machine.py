@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,7 +36,7 @@ class Machine:
     load_before: float
 
 
-def look(hardware: Hardware, more: Mapping[str, str] | None = None) -> Machine:
+def look(hardware: Hardware, more: dict[str, str] | None = None) -> Machine:
     """Takes a second: the time over which it is seen how busy the machine is. `more` are other versions to name."""
     return Machine(
         cpu=cpu_model(_cpuinfo()),
@@ -46,7 +45,7 @@ def look(hardware: Hardware, more: Mapping[str, str] | None = None) -> Machine:
         gpus=tuple(f"{gpu.name}, {gpu.memory_total >> 20} MB" for gpu in hardware.gpus),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        versions={name: found for name in PACKAGES if (found := _version(name))} | _java() | {**(more or {})},
+        versions={name: found for name in PACKAGES if (found := _version(name))} | _java() | (more or {}),
         commit=commit(ROOT),
         busy_before=psutil.cpu_percent(interval=1.0) / 100,
         load_before=os.getloadavg()[0],

@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 import requests
 
 from archives.progress import Progress
+from env.requirements import packages_of
 from ops import loopback
 from ops.bench.client import ENCODING_FORMAT, Target
 from ops.bench.truth import cosine, vector_of
@@ -34,6 +34,7 @@ _STOP_S = 10.0
 # Less means another model; reduced precision is theirs to choose.
 _SAME_MODEL = 0.99
 _STAMP = "embedkit-peer"
+_PACKAGES = {"infinity": "infinity-emb"}  # where it is not the peer's own name
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
@@ -108,12 +109,8 @@ def settings_of(peer: Peer, cores: int, *, quick: bool) -> list[Setting]:
 
 def versions(names: Sequence[str]) -> dict[str, str]:
     """Name → the version that its lock pins, of these peers."""
-    found = {}
-    for name in names:
-        lock = (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
-        pinned = re.search(rf"^{name}(?:-emb)?==(\S+)", lock, re.MULTILINE)
-        found[name] = pinned[1] if pinned else "?"
-    return found
+    locks = {name: (FOLDER / f"{name}.txt").read_text(encoding="utf-8") for name in names}
+    return {name: packages_of(lock)[_PACKAGES.get(name, name)] for name, lock in locks.items()}
 
 
 def install(peer: Peer, root: Path, progress: Progress) -> Path:

@@ -117,6 +117,7 @@ def test_a_hung_server_costs_a_scrape_its_own_families(stack: Stack) -> None:
             found = scrape(stack)
             took.append(time.monotonic() - started)
         assert median(took) < 1
+        assert max(took) < 2
         assert found.total("torchserve_up") == 0
         assert {dict(key)["source"] for key, up in found.of("embedkit_source_up").items() if not up} == {
             "torchserve_metrics",

@@ -15,6 +15,7 @@ from env.hardware import Hardware
 from ops.bench import peers
 from ops.bench.bound import BoundMeter, Material, Timing, best
 from ops.bench.children import Children, plain_spec
+from ops.bench.compare import peer_point
 from ops.bench.contention import Contention
 from ops.bench.figures import Figures, Percentiles, figures, percentiles
 from ops.bench.gpu import sampler
@@ -283,10 +284,8 @@ def infinity(here: Here, found: Measured, programs: Path) -> None:
                 wanted = all_of[: max(2 * connections, round(first.texts_per_s * plan.peer_s))]
                 load = closed_loop(target, wanted, connections=connections, progress=phases.progress, label=label)
                 got = figures(load)
-                ratio = served[profile] / got.texts_per_s if got.texts_per_s else 0.0
-                found.peers.append(
-                    PeerPoint(peer.name, profile, connections, str(setting), setting.dtype, got, served[profile], ratio)
-                )
+                point = peer_point(peer, setting, profile, got, connections=connections, served=served[profile])
+                found.peers.append(point)
                 phases.progress.say(f"{label}: {describe(got)}; this kit {served[profile]:.0f}")
     if silent := [point for point in found.peers if not point.figures.answered]:
         point, said = silent[0], " ".join(silent[0].figures.examples.values())
