@@ -1,7 +1,10 @@
 """One typed object for everything that can be set: embedkit.toml < EMBEDKIT_* in the environment < flags."""
 
 import difflib
+import functools
 import os
+import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "EMBEDKIT_"
 # Not settings: what the launcher tells the workers (handlers/telemetry.py, handlers/canary.py), and env/door.py's mark.
 INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN", MARK})
+
+# What Kubernetes sets in every pod beside a Service named embedkit, or embedkit-gateway and the like.
+_INJECTED = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)", re.ASCII
+)
+_INJECTED_URL = re.compile(r"(tcp|udp|sctp)://\S+")
 
 # Whom a changed setting concerns: the others go on as they are.
 OBSERVERS_OWN = frozenset(
@@ -228,10 +237,26 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
+def is_injected(name: str, value: str) -> bool:
+    """Whether Kubernetes set this variable for a Service; EMBEDKIT_GATEWAY_PORT, a setting too, shows by its value."""
+    by_value = name.startswith(PREFIX) and name.endswith("_PORT") and _INJECTED_URL.fullmatch(value) is not None
+    return by_value or _INJECTED.fullmatch(name) is not None
+
+
+@functools.cache
+def _warn_injected(names: tuple[str, ...]) -> None:
+    """Say it once, on stderr."""
+    print(
+        f"embedkit: ignored {', '.join(names)}: Kubernetes sets them for a Service whose name begins with embedkit; "
+        "enableServiceLinks: false in the pod's spec leaves them out",
+        file=sys.stderr,
+    )
+
+
 def load_settings(
     flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None, file: Path | None = None
 ) -> Settings:
-    """Read the settings from all three places.
+    """Read the settings from all three places; what Kubernetes sets for a Service is none of them, which is said.
 
     Raises:
         SettingsError: an unknown key, a bad value, or an unreadable file; names key, value and what is allowed.
@@ -246,8 +271,11 @@ def load_settings(
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise SettingsError(f"{file}: {error}") from error
         sources |= {key: f"{file.name}: {key}" for key in values}
+    injected = tuple(sorted(name for name, value in environ.items() if is_injected(name, value)))
+    if injected:
+        _warn_injected(injected)
     for name, value in environ.items():
-        if name.startswith(PREFIX) and name not in INTERNAL:
+        if name.startswith(PREFIX) and name not in INTERNAL and name not in injected:
             values[name.removeprefix(PREFIX).lower()] = value
             sources[name.removeprefix(PREFIX).lower()] = name
     for key, value in (flags or {}).items():

@@ -1,10 +1,14 @@
 """Settings: three sources, one order, and errors that name key, value and what is allowed."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, ROOT, Settings, SettingsError, load_settings
+from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, ROOT, Settings, SettingsError, _warn_injected, load_settings
 
 NO_FILE = Path("/nonexistent/embedkit.toml")
 
@@ -41,6 +45,80 @@ def test_bad_settings_are_named(environ: dict[str, str], said: str) -> None:
     """An unknown key or a bad value is an error with the key as it was written, the value, and what is allowed."""
     with pytest.raises(SettingsError, match=said):
         load_settings(environ=environ, file=NO_FILE)
+
+
+SERVICES = {
+    "EMBEDKIT_SERVICE_HOST": "10.0.0.1",
+    "EMBEDKIT_SERVICE_PORT": "8000",
+    "EMBEDKIT_SERVICE_PORT_HTTP": "8000",
+    "EMBEDKIT_PORT": "tcp://10.0.0.1:8000",
+    "EMBEDKIT_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+    "EMBEDKIT_PORT_8000_TCP_PROTO": "tcp",
+    "EMBEDKIT_PORT_8000_TCP_PORT": "8000",
+    "EMBEDKIT_PORT_8000_TCP_ADDR": "10.0.0.1",
+    "EMBEDKIT_GATEWAY_SERVICE_HOST": "10.0.0.2",
+    "EMBEDKIT_GATEWAY_SERVICE_PORT": "9000",
+    "EMBEDKIT_GATEWAY_SERVICE_PORT_HTTP_METRICS": "9000",
+    "EMBEDKIT_GATEWAY_PORT": "udp://10.0.0.2:9000",
+    "EMBEDKIT_GATEWAY_PORT_9000_UDP": "udp://10.0.0.2:9000",
+    "EMBEDKIT_GATEWAY_PORT_9000_UDP_PROTO": "udp",
+    "EMBEDKIT_GATEWAY_PORT_9000_UDP_PORT": "9000",
+    "EMBEDKIT_GATEWAY_PORT_9000_UDP_ADDR": "10.0.0.2",
+}
+
+
+def test_what_kubernetes_sets_is_no_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    """Services named embedkit and embedkit-gateway change nothing, and every name that is ignored is said, once."""
+    _warn_injected.cache_clear()
+    environ = {**SERVICES, "OTHER_SERVICE_HOST": "10.0.0.3", "OTHER_PORT": "tcp://10.0.0.3:1"}
+    assert load_settings(environ=environ, file=NO_FILE) == load_settings(environ=environ, file=NO_FILE) == Settings()
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert re.findall(r"[A-Z_]{5,}\w*", line) == sorted(SERVICES)
+
+
+def test_a_settings_own_value_beside_a_service_counts() -> None:
+    """A Service named embedkit-gateway takes the name EMBEDKIT_GATEWAY_PORT; whoever sets a port there means it."""
+    settings = load_settings(environ={**SERVICES, "EMBEDKIT_GATEWAY_PORT": "8001"}, file=NO_FILE)
+    assert settings.gateway_port == 8001
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("EMBEDKIT_SERVICE_HOTS", "10.0.0.1", "unknown setting EMBEDKIT_SERVICE_HOTS"),
+        ("EMBEDKIT_PORT", "8000", "unknown setting EMBEDKIT_PORT"),
+        ("EMBEDKIT_PORT_HTTP_TCP", "tcp://10.0.0.1:8000", "unknown setting EMBEDKIT_PORT_HTTP_TCP"),
+        ("EMBEDKIT_GATEWAY_PROT", "tcp://10.0.0.1:8000", r"EMBEDKIT_GATEWAY_PROT: did you mean gateway_port\?"),
+        ("EMBEDKIT_GATEWAY_PORT", "tcp", "EMBEDKIT_GATEWAY_PORT='tcp'"),
+        ("EMBEDKIT_ALERT_WEBHOOK", "tcp://10.0.0.1:1", "EMBEDKIT_ALERT_WEBHOOK='tcp://10.0.0.1:1': is no URL"),
+    ],
+)
+def test_what_only_looks_like_kubernetes_fails(name: str, value: str, said: str) -> None:
+    """All else that is unknown is an error still."""
+    with pytest.raises(SettingsError, match=said):
+        load_settings(environ={**SERVICES, name: value}, file=NO_FILE)
+
+
+def test_commands_run_beside_a_service(tmp_path: Path) -> None:
+    """The real commands: stdout is what it is without, stderr has the names."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDKIT_")}
+    place = {"EMBEDKIT_VAR": str(tmp_path / "var")}
+    for command in (["bin/embedkit", "key", "list", "--json"], ["bin/python", "-m", "ops.supervisor.config"]):
+        plain, beside = (
+            subprocess.run(
+                [Path(sys.prefix) / command[0], *command[1:]],
+                env={**environ, **place, **services},
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            for services in ({}, SERVICES)
+        )
+        assert (plain.stderr, plain.stdout) == ("", beside.stdout)
+        assert all(name in beside.stderr for name in SERVICES)
 
 
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
