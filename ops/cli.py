@@ -141,7 +141,7 @@ def _next_commands(settings: Settings, model: str) -> list[str]:
 
 
 def _print_up(settings: Settings, probes: Any) -> None:
-    from ops.gateway.keys import keys_needed
+    from ops.gateway.keys import read_keys
     from ops.supervisor.control import Supervisor
 
     programs = {one.name: one for one in Supervisor(settings).programs()}
@@ -155,7 +155,7 @@ def _print_up(settings: Settings, probes: Any) -> None:
         shown.add_row(f"model {name}", answer, str(settings.inference_port), str(settings.logs / "model.log"))
     out.print(shown)
     if "gateway" in programs:
-        needed = "a key is needed: `embedkit key add NAME`" if keys_needed(settings) else "no key is needed"
+        needed = "no key is needed" if read_keys(settings) is None else "a key is needed: `embedkit key add NAME`"
         out.print(f"\nfor all models: {_plain(settings.gateway_url('/v1'))}  ({needed})")
 
 
@@ -234,7 +234,7 @@ def status(json: Json = False) -> None:
             models = [{**_fields(model), "ok": model.ok} for model in found.models]
             print_json({**_fields(found), "models": models, "ok": found.ok})
         else:
-            _print_status(found)
+            _print_status(settings, found)
         if not found.ok:
             raise typer.Exit(1)
 
@@ -249,7 +249,7 @@ def _ago(seconds: float | None) -> str:
     return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
 
 
-def _print_status(found: Any) -> None:
+def _print_status(settings: Settings, found: Any) -> None:
     if found.programs:
         programs = table("program", "state", "pid", "up", "log")
         for one in found.programs:
@@ -270,6 +270,9 @@ def _print_status(found: Any) -> None:
         for one in found.models:
             if one.device_reason:
                 out.print(f"[dim]{_plain(f'{one.model}: {one.device_reason}; {one.fingerprint}')}[/dim]")
+    if found.door:
+        doors = {"open": "open, no key is needed", "closed": "closed, a key is needed", "silent": "does not answer"}
+        out.print(f"gateway {settings.gateway_url()}: {doors[found.door]}", markup=False)
     for note in found.notes:
         err.print(f"embedkit: {_plain(note)}")
     if found.problem:

@@ -10,6 +10,8 @@ from ops.deploy.plan import next_step
 from ops.desired import Served
 from ops.errors import OpsError
 from ops.exclusive import holder, lock_file
+from ops.gateway.check import wrongly_open
+from ops.gateway.knock import Door, knock
 from ops.pause import paused
 from ops.probe import Probe, Reference, probe_known
 from ops.settings import OBSERVERS, Settings
@@ -44,7 +46,7 @@ class ModelStatus:
 @dataclass(frozen=True)
 class Status:
     """Everything at one moment. `problem` says what keeps the service as a whole from running, or is empty; `notes`
-    what does not and should be known."""
+    what does not and should be known; `door` whether the gateway asks for keys, None where none runs."""
 
     supervisord_pid: int | None
     programs: tuple[Program, ...]
@@ -52,6 +54,7 @@ class Status:
     ports: Mapping[str, int]
     problem: str
     notes: tuple[str, ...] = ()
+    door: Door | None = None
 
     @property
     def ok(self) -> bool:
@@ -141,10 +144,10 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
         found = probe_known(settings, name, references.get(name), timeout_s=5)
         models.append(model_status(one, loaded=loaded, found=found, cards=cards, last=last.get(name), now=now))
     needed, others = idle(programs, settings)
-    if needed and not problem:
-        problem = needed[0]
+    door = knock(settings) if any(one.name == "gateway" and one.alive for one in programs) else None
+    problem = problem or next(iter(needed), "") or (wrongly_open(settings, door) if door else "")
     notes = (*others, *_paused(settings, now), *_unfinished(settings, unfinished))
-    return Status(pid, programs, tuple(models), settings.ports, problem, notes)
+    return Status(pid, programs, tuple(models), settings.ports, problem, notes, door)
 
 
 def _paused(settings: Settings, now: float) -> Iterator[str]:

@@ -21,6 +21,7 @@ from ops.deploy.plan import next_step
 from ops.desired import Served, commit, desired_file, read_models, rolled_back_file
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
+from ops.gateway.keys import open_unless_decided
 from ops.gateway.live import follow_models
 from ops.gateway.program import files_now
 from ops.preflight import preflight
@@ -114,6 +115,8 @@ def write_configuration(
     optional = _optional(settings, supervisor, models, progress)
     write_settings(settings)
     supervisor_config.install_in_environment(settings, optional.programs)
+    if "gateway" in optional.files:
+        open_unless_decided(settings)
     observers.write_files(optional.files)
     return Taken(settings, inputs(settings, optional.files))
 

@@ -29,6 +29,7 @@ from ops.exporter.source import Source
 from ops.exporter.sources.access_log import AccessLogSource
 from ops.exporter.sources.canary import CanarySource
 from ops.exporter.sources.desired import DesiredSource
+from ops.exporter.sources.door import DoorSource
 from ops.exporter.sources.gateway import GatewaySource
 from ops.exporter.sources.host import HostSource
 from ops.exporter.sources.nvml import NvmlSource
@@ -68,6 +69,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         canary,
         DesiredSource(settings),
         GatewaySource(settings),
+        DoorSource(settings),
         NvmlSource(settings),
         HostSource(settings),
     ]

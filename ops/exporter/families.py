@@ -22,6 +22,7 @@ SOURCES = (
     "canary",
     "desired",
     "gateway",
+    "door",
     "nvml",
     "host",
 )
@@ -204,6 +205,11 @@ _TABLE: tuple[Family, ...] = (
     _family(
         "counter", "gateway", "gateway_key_errors_total", "key kind",
         "Those of them that were answered with an error: `client` 4xx, 429 among them, `server` 5xx.",
+    ),
+    _family("gauge", "door", "gateway_open", "", "1 if it lets in who has no key, 0 if not."),
+    _family(
+        "gauge", "door", "gateway_wrongly_open", "",
+        "1 if it does so although a key was made, or the address is public without `gateway_open`.",
     ),
     # GPUs.
     _family("gauge", "nvml", "gpu_info", "uuid index name driver", "1 for each GPU."),

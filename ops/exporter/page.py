@@ -21,6 +21,7 @@ _SOURCES = {
     "canary": "known texts that the exporter sends through the users' door",
     "desired": "`archives/models.toml` and the desired state",
     "gateway": "HAProxy, over its socket; absent, with its metrics, where no gateway runs",
+    "door": "the gateway, by a request without a key, which is neither logged nor counted to a key",
     "nvml": "NVIDIA's driver; absent, with all its metrics, where there is none",
     "host": "this machine",
 }

@@ -3,7 +3,7 @@
 door: keys, limits, model ─▶ `served`: sends again what TorchServe lost ─▶ stage ─▶ `model-…`: waits for TorchServe
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ops.gateway.door import HEADER_BYTES, door
@@ -84,20 +84,10 @@ frontend metrics
 """
 
 
-def haproxy_config(settings: Settings, routes: Sequence[Route], keys: Mapping[str, str] | None) -> str:
-    """haproxy.cfg.
-
-    Args:
-        settings: addresses and limits.
-        routes: the served models.
-        keys: name → digest; None: nobody needs one.
+def haproxy_config(settings: Settings, routes: Sequence[Route]) -> str:
+    """haproxy.cfg, the same whether keys are needed or not: the file of keys says that.
 
     Raises:
         OpsError: a path cannot be written there.
     """
-    return (
-        _global(settings, routes)
-        + door(settings, routes, keyed=keys is not None)
-        + stage(settings, routes)
-        + _others(settings)
-    )
+    return _global(settings, routes) + door(settings, routes) + stage(settings, routes) + _others(settings)

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ops.errors import OpsError
-from ops.gateway.keys import CLOSED
+from ops.gateway.keys import entries
 from ops.gateway.program import socket_file
 from ops.settings import Settings
 
 TIMEOUT_S = 5.0
 _WORKER = re.compile(r"^(\d+)\s+worker\s", re.MULTILINE)
 _MAP = re.compile(r"^(\d+) \(", re.MULTILINE)
+# A worker that began open under an earlier version of the kit asks for a key once its map has this.
+_CLOSES_EARLIER = "closed yes\n"
 _ENTRY = re.compile(r"key=(\S+) .*?http_req_cnt=(\d+) http_err_cnt=(\d+) http_fail_cnt=(\d+)")
 
 
@@ -48,15 +50,20 @@ def workers(settings: Settings) -> list[int]:
     return [int(pid) for pid in _WORKER.findall(ask(settings, "show proc"))]
 
 
-def give_keys(settings: Settings, keys: Mapping[str, str]) -> None:
+def reload(settings: Settings) -> None:
+    """Have HAProxy read its configuration again, whoever has started it."""
+    ask(settings, "reload")
+
+
+def give_keys(settings: Settings, keys: Mapping[str, str] | None) -> None:
     """Replace the keys of every worker at once, without a reload: a revoked one ends with the request it is in.
 
-    A worker that began without keys, and has only its open connections left, asks for one from then on.
+    That holds for workers too that have only their open connections left. None: nobody needs a key.
 
     Raises:
         OpsError: HAProxy does not answer, or not as expected.
     """
-    lines = f"{CLOSED} yes\n" + "".join(f"{digest} {name}\n" for name, digest in keys.items())
+    lines = entries(keys) + ("" if keys is None else _CLOSES_EARLIER)
     pids = workers(settings)
     if not pids:
         raise OpsError("the gateway has no worker that could take the keys: `supervisorctl restart gateway`")

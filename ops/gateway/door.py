@@ -1,14 +1,14 @@
 """The first stage in haproxy.cfg, which clients meet: who it is, whether that one may, and which model it is about."""
 
-import os
 from collections.abc import Sequence
 
-from ops.gateway.keys import ANONYMOUS, CLOSED, keys_file
+from ops.gateway.keys import OPEN, keys_file
 from ops.gateway.replies import ASKED, as_json, error, path_word, quoted, reply
 from ops.gateway.stage import FULL, Route, whole_bytes
 from ops.settings import Settings, bracketed
 
 HEADER_BYTES = 16 << 10
+DOOR = "/door"  # 204 to whom the gateway lets in
 RATE_WINDOW_S = 10
 
 LOG = (
@@ -17,7 +17,7 @@ LOG = (
 )
 
 
-def door(settings: Settings, routes: Sequence[Route], *, keyed: bool) -> str:
+def door(settings: Settings, routes: Sequence[Route]) -> str:
     tls = f" ssl crt {quoted(path_word(settings.gateway_tls))} alpn http/1.1" if settings.gateway_tls else ""
     return f"""
 frontend gateway
@@ -39,22 +39,16 @@ if {{ req.hdrs,length gt {HEADER_BYTES} }}
     acl health path /healthz
     acl reading method GET HEAD
     acl writing method POST PUT
-{_keys(settings, keyed=keyed)}
+{_keys(settings)}
 {_models(settings, routes)}
     use_backend healthz if health
     default_backend served
 """
 
 
-def _keys(settings: Settings, *, keyed: bool) -> str:
-    """Who it is, and whether that one may."""
-    file = path_word(keys_file(settings)) if keyed else os.devnull
-    known = [f"http-request set-var(txn.key) 'http_auth_bearer,sha2(256),hex,map({file})' unless health"]
-    if not keyed:
-        # The first key closes this configuration too, which goes on for the connections that it has when that one
-        # replaces it: its map gets the keys, and this entry.
-        closed = f"{{ str({CLOSED}),map({file}) -m found }}"
-        known.append(f"http-request set-var(txn.key) str({ANONYMOUS}) if !health !{closed}")
+def _keys(settings: Settings) -> str:
+    """Who it is, and whether that one may: the file of keys decides, not this configuration."""
+    known = f"map({path_word(keys_file(settings))})"
     refused = error(
         401,
         "invalid_api_key",
@@ -62,8 +56,13 @@ def _keys(settings: Settings, *, keyed: bool) -> str:
         headers={"WWW-Authenticate": "Bearer"},
     )
     lines = [
-        *known,
+        f"http-request set-var(txn.key) 'str({OPEN}),{known}' unless health",
+        f"http-request set-var(txn.key) 'http_auth_bearer,sha2(256),hex,{known}' unless health",
+        f"acl door path {DOOR}",
+        # the kit's own asking, which is nobody's request: neither logged nor counted to a key
+        "http-request set-log-level silent if door !{ req.hdr(Authorization) -m found }",
         f"http-request deny {refused} if !health !{{ var(txn.key) -m found }}",
+        "http-request return status 204 if door",
         "http-request del-header Authorization",
         # the mark of the kit's own requests, which no client's carries on
         "http-request del-header X-Embedkit-Canary",

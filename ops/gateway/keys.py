@@ -1,5 +1,8 @@
 """API keys: a file with a line a key, its SHA-256 and its name, which HAProxy reads as a map.
 
+The file alone decides who comes in, whoever starts HAProxy. Where no key was ever made, its only line says so: `open`.
+Without that line a key is needed, and without the file HAProxy does not start.
+
 A key is 256 random bits, so nobody finds one from its digest by trying: a slow hash, as passwords need, would protect
 nothing and cost every request its time. Comparing digests of such keys gives no time away that helps.
 """
@@ -17,7 +20,8 @@ from ops.settings import Settings
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 DIGEST = re.compile(r"[0-9A-F]{64}")  # HAProxy's `hex` writes capitals
 ANONYMOUS = "anonymous"  # how metrics and log call whoever comes through a gateway without keys
-CLOSED = "closed"  # beside the digests, in a running HAProxy's map alone: a key is needed
+OPEN = "open"  # in place of the digests: nobody needs a key
+_OPENING = f"{OPEN} {ANONYMOUS}"
 HEADER = "# embedkit: API keys, SHA-256 and name. Made by `embedkit key`.\n"
 
 
@@ -25,26 +29,25 @@ def keys_file(settings: Settings) -> Path:
     return settings.gateway_keys or settings.state / "gateway-keys"
 
 
-def keys_needed(settings: Settings) -> bool:
-    """Whether the gateway asks for a key: from the first one made on."""
-    return keys_file(settings).exists()
-
-
 def digest_of(key: str) -> str:
     """How a key stands in the file."""
     return hashlib.sha256(key.encode()).hexdigest().upper()
 
 
-def parse_keys(text: str, source: Path) -> dict[str, str]:
-    """Name → digest.
+def parse_keys(text: str, source: Path) -> dict[str, str] | None:
+    """Name → digest; None where nobody needs a key.
 
     Raises:
-        OpsError: a line is not a digest and a name, or stands there twice; says which, without its content.
+        OpsError: a line is not a digest and a name, or stands there twice, or opens the gateway beside keys; says
+            which, without its content.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
+    if [line for _, line in lines] == [_OPENING]:
+        return None
+    for number, line in lines:
+        if line.split()[0] == OPEN:
+            raise OpsError(f"{source}, line {number}: it lets everybody in beside keys: remove the line")
         digest, _, name = line.partition(" ")
         if DIGEST.fullmatch(digest) is None or NAME.fullmatch(name) is None:
             raise OpsError(
@@ -58,7 +61,7 @@ def parse_keys(text: str, source: Path) -> dict[str, str]:
 
 
 def read_keys(settings: Settings) -> dict[str, str] | None:
-    """Name → digest; None where there is no file, and with it no need for a key.
+    """Name → digest; None where no key was ever made, and none is needed.
 
     Raises:
         OpsError: others may read or write the file, or it is not what `embedkit key` writes.
@@ -80,13 +83,20 @@ def read_keys(settings: Settings) -> dict[str, str] | None:
     return parse_keys(text, file)
 
 
-def render_keys(keys: Mapping[str, str]) -> str:
-    return HEADER + "".join(f"{digest} {name}\n" for name, digest in keys.items())
+def entries(keys: Mapping[str, str] | None) -> str:
+    """What HAProxy's map holds: a line a key; None: the one that lets everybody in."""
+    return f"{_OPENING}\n" if keys is None else "".join(f"{digest} {name}\n" for name, digest in keys.items())
 
 
-def write_keys(settings: Settings, keys: Mapping[str, str]) -> None:
+def write_keys(settings: Settings, keys: Mapping[str, str] | None) -> None:
     """Replace the file as a whole, for this user alone."""
-    write_whole(keys_file(settings), render_keys(keys).encode(), mode=0o600)
+    write_whole(keys_file(settings), (HEADER + entries(keys)).encode(), mode=0o600)
+
+
+def open_unless_decided(settings: Settings) -> None:
+    """Say in the file that nobody needs a key, where there is none: no key was ever made."""
+    if not keys_file(settings).exists():
+        write_keys(settings, None)
 
 
 def with_new(keys: Mapping[str, str], name: str) -> tuple[dict[str, str], str]:

@@ -1,4 +1,4 @@
-"""Let a running gateway follow: other models, other keys, with no request lost to it."""
+"""Let the gateway follow, whether it runs or not: other models, other keys, with no request lost to it."""
 
 import time
 from collections.abc import Iterable, Mapping, Set
@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
-from ops.gateway.control import give_keys, workers
-from ops.gateway.keys import read_keys, write_keys
+from ops.gateway.config import haproxy_file
+from ops.gateway.control import give_keys, reload, workers
+from ops.gateway.keys import open_unless_decided, read_keys, write_keys
+from ops.gateway.knock import knock
 from ops.gateway.program import files_now, gateway_files, routes_for
-from ops.observers import RELOADS, find_binary, write_files
+from ops.observers import find_binary, write_files
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
 from ops.taken import Taken, inputs
@@ -24,14 +26,24 @@ def _binary() -> str:
     return found
 
 
+def _runs(settings: Settings) -> bool:
+    """Whether HAProxy runs with our configuration, or is about to; supervisord need not have started it."""
+    if Supervisor(settings).runs("gateway"):
+        return True
+    try:
+        return bool(workers(settings))
+    except OpsError:
+        return False
+
+
 def _take(settings: Settings, files: Mapping[Path, str], keys: Mapping[str, str] | None) -> None:
     """Returns when new connections meet what was given, and connections that are open already its keys."""
     before = _workers(settings)
-    if keys is not None:
-        give_keys(settings, keys)
+    give_keys(settings, keys)
+    write_files({"gateway": files})
     taken = Taken(settings, inputs(settings, {"gateway": files}))
-    if write_files({"gateway": files}) or "gateway" in taken.stale():
-        Supervisor(settings).reload("gateway", RELOADS["gateway"])
+    if "gateway" in taken.stale():
+        reload(settings)
         _workers(settings, but=before)
         taken.mark(["gateway"])
 
@@ -56,30 +68,53 @@ def _workers(settings: Settings, *, but: Set[int] = frozenset()) -> set[int]:
         time.sleep(0.1)
 
 
+def _write(settings: Settings, models: Iterable[Served], *, runs: bool) -> dict[Path, str]:
+    """Have a gateway that was brought up once start with these models, whoever starts it."""
+    if not haproxy_file(settings).exists():
+        return {}
+    files = gateway_files(settings, routes_for(settings, models))
+    write_files({"gateway": files})
+    if not runs:
+        Taken(settings, inputs(settings, {"gateway": files})).mark(["gateway"])
+    return files
+
+
 def follow_models(settings: Settings, models: Iterable[Served]) -> None:
-    """Have a running gateway serve these models, with the keys that there are.
+    """Have the gateway serve these models, with the keys that there are: now where it runs, else once it does.
 
     Raises:
         OpsError, ArchivesError: it cannot, or does not.
     """
-    if Supervisor(settings).runs("gateway"):
-        _take(settings, files_now(settings, models, _binary()), read_keys(settings))
+    if not _runs(settings):
+        _write(settings, models, runs=False)
+        return
+    files = files_now(settings, models, _binary())
+    open_unless_decided(settings)
+    _take(settings, files, read_keys(settings))
 
 
 def change_keys(settings: Settings, keys: Mapping[str, str]) -> bool:
     """Write the keys and have a running gateway go by them; returns whether one runs.
 
+    At no moment is the gateway open while there is a key: what starts from now on is closed first, then what runs, and
+    only then the keys are there.
+
     Raises:
         OpsError, CatalogueError: it cannot; once the keys are written they stay, and hold from its next start.
     """
-    runs = Supervisor(settings).runs("gateway")
+    runs = _runs(settings)
+    files = _write(settings, read_models(desired_file(settings)).values(), runs=runs)
+    closed = read_keys(settings) or {}
+    write_keys(settings, closed)
     if runs:
-        models = read_models(desired_file(settings)).values()
-        files = gateway_files(settings, routes_for(settings, models), keys, _binary())
+        _workers(settings)
+        give_keys(settings, closed)
     write_keys(settings, keys)
-    if runs:
-        try:
+    try:
+        if runs:
             _take(settings, files, keys)
-        except OpsError as error:
-            raise OpsError(f"the keys were written and are not in force yet: {error}") from error
+        if files and knock(settings) == "open":
+            raise OpsError(f"{settings.gateway_url()} lets everybody in: restart what serves it")
+    except OpsError as error:
+        raise OpsError(f"the keys were written and are not in force yet: {error}") from error
     return runs

@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from archives.archive import read_config
@@ -28,7 +28,7 @@ def gateway_command(binary: str, settings: Settings) -> tuple[str, ...]:
 
 
 def refuse_open(settings: Settings, keys: Mapping[str, str] | None) -> None:
-    """Refuse an address that others can reach without keys and TLS.
+    """Refuse an address that others can reach without keys and TLS, and a file of the user's that is not there.
 
     Raises:
         OpsError: what is missing, and how to allow it all the same.
@@ -37,6 +37,10 @@ def refuse_open(settings: Settings, keys: Mapping[str, str] | None) -> None:
         loopback = ipaddress.ip_address(settings.gateway_host).is_loopback
     except ValueError:
         loopback = settings.gateway_host == "localhost"
+    if keys is None and settings.gateway_keys is not None and not settings.gateway_keys.exists():
+        raise OpsError(
+            f"gateway_keys names {settings.gateway_keys}, which is not there: `embedkit key add NAME` makes it"
+        )
     if loopback or settings.gateway_open:
         return
     wanted = []
@@ -70,30 +74,38 @@ def _route(settings: Settings, one: Served) -> Route:
         return Route(one.model, spec.queue_size, spec.response_timeout_s)
 
 
-def gateway_files(
-    settings: Settings, routes: list[Route], keys: Mapping[str, str] | None, binary: str
-) -> dict[Path, str]:
-    """haproxy.cfg, which HAProxy itself has found no fault in.
+def gateway_files(settings: Settings, routes: Sequence[Route]) -> dict[Path, str]:
+    """haproxy.cfg.
 
     Raises:
-        OpsError: it may not run so, or HAProxy refuses the file: a certificate that is none, a strange address.
+        OpsError: a path cannot be written there.
     """
-    refuse_open(settings, keys)
-    # the keys may not be written yet
-    tried = haproxy_config(settings.model_copy(update={"gateway_keys": Path(os.devnull)}), routes, keys)
+    return {haproxy_file(settings): haproxy_config(settings, routes)}
+
+
+def refuse_faulty(settings: Settings, routes: Sequence[Route], binary: str) -> None:
+    """Have HAProxy itself look for faults in its configuration.
+
+    Raises:
+        OpsError: it refuses the file: a certificate that is none, a strange address.
+    """
+    # the file of keys may not be there yet
+    tried = haproxy_config(settings.model_copy(update={"gateway_keys": Path(os.devnull)}), routes)
     checked = subprocess.run(
         [binary, "-c", "-f", "/dev/stdin"], input=tried, capture_output=True, text=True, timeout=60, check=False
     )
     if checked.returncode:
         said = "; ".join(line.strip() for line in checked.stderr.splitlines() if "[ALERT]" in line) or checked.stderr
         raise OpsError(f"gateway: HAProxy refuses its configuration: {said}")
-    return {haproxy_file(settings): haproxy_config(settings, routes, keys)}
 
 
 def files_now(settings: Settings, models: Iterable[Served], binary: str) -> dict[Path, str]:
-    """The gateway's files for these models and the keys that there are.
+    """The gateway's files for these models, with which and with the keys that there are it may run.
 
     Raises:
-        OpsError, ArchivesError: see gateway_files, read_keys and routes_for.
+        OpsError, ArchivesError: see refuse_open, refuse_faulty, read_keys and routes_for.
     """
-    return gateway_files(settings, routes_for(settings, models), read_keys(settings), binary)
+    refuse_open(settings, read_keys(settings))
+    routes = routes_for(settings, models)
+    refuse_faulty(settings, routes, binary)
+    return gateway_files(settings, routes)

@@ -331,8 +331,8 @@ GATEWAY = Row(
             (Query(f"sum by (key) (rate(gateway_key_requests_total{{{HERE}}}[{RATE}]))", "{{key}}"),),
             "reqps",
             "Requests a second of each API key, by its name. Empty where no gateway runs.",
-            "one client sends more than it should: `gateway_key_rate`.",
-            ("GatewayDown",),
+            "one client sends more than it should: `gateway_key_rate`. `anonymous`: no key is needed.",
+            ("GatewayDown", "GatewayOpen"),
             width=12,
         ),
         Panel(

@@ -195,6 +195,13 @@ ALERTS: tuple[Alert, ...] = (
         "the gateway on {{ $labels.instance }} does not answer (gateway_up {{ $value }})",
     ),
     Alert(
+        "GatewayOpen",
+        "gateway_wrongly_open == 1",
+        "1m",
+        "critical",
+        "the gateway on {{ $labels.instance }} lets in who has no key, and must not (wrongly_open {{ $value }})",
+    ),
+    Alert(
         "ExporterDown",
         'up{job="embedkit"} == 0 or absent(up{job="embedkit"}) - 1',
         "2m",

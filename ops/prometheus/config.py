@@ -99,7 +99,7 @@ def alertmanager_files(settings: Settings) -> dict[Path, str]:
             },
             {
                 "source_matchers": ["alertname = GatewayDown"],
-                "target_matchers": ["alertname = SourceDown", "source = gateway"],
+                "target_matchers": ["alertname = SourceDown", "source =~ gateway|door"],
                 "equal": same_place,
             },
             {

@@ -134,6 +134,24 @@ def test_keys_and_a_killed_gateway(stack: Stack, url: str) -> None:
     assert key.encode() not in logs + state + subprocess.run(["ps", "axe"], capture_output=True, check=True).stdout
 
 
+def test_the_first_key_closes_a_stopped_gateway(stack: Stack, url: str) -> None:
+    """Made while the gateway is stopped, and whoever starts it: nobody comes in without the key, which does."""
+    stack.supervisorctl("stop", "gateway")
+    made = orjson.loads(stack.embedkit("key", "add", "app1", "--json").stdout)
+    stack.supervisorctl("start", "gateway")
+    assert requests.get(url + "/v1/models", timeout=5).status_code == 401
+    assert _lists(url, {"Authorization": f"Bearer {made['key']}"})
+
+
+def test_models_change_while_the_gateway_is_stopped(stack: Stack, url: str) -> None:
+    """What was added and removed meanwhile is what it serves once it is started."""
+    stack.embedkit("up", "tiny_bge")
+    stack.supervisorctl("stop", "gateway")
+    stack.embedkit("down", "tiny_bge")
+    stack.supervisorctl("start", "gateway")
+    assert [one["id"] for one in requests.get(url + "/v1/models", timeout=5).json()["data"]] == ["minilm"]
+
+
 def _pid(stack: Stack) -> int:
     return int(stack.supervisorctl("pid", "gateway").stdout)
 

@@ -67,10 +67,10 @@ class Gateway:
     def post(self, path: str = "/v1/embeddings", body: Any = None, **options: Any) -> requests.Response:
         return requests.post(self.url + path, json=body or {"input": "a", "model": "minilm"}, timeout=60, **options)
 
-    def reload(self, routes: Sequence[Route], keys: Mapping[str, str] | None) -> None:
+    def reload(self, routes: Sequence[Route]) -> None:
         """Another configuration, taken when this returns."""
         before = set(workers(self.settings))
-        write_files({"gateway": gateway_files(self.settings, list(routes), keys, haproxy())})
+        write_files({"gateway": gateway_files(self.settings, routes)})
         self.process.send_signal(signal.SIGUSR2)
         deadline = time.monotonic() + 10
         while True:
@@ -84,19 +84,6 @@ class Gateway:
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
-
-
-class Supervised:
-    """In supervisord's place: the program `gateway` runs and gets its signals."""
-
-    def __init__(self, running: Gateway) -> None:
-        self._process = running.process
-
-    def runs(self, name: str) -> bool:
-        return name == "gateway"
-
-    def reload(self, _name: str, wanted: str) -> None:
-        self._process.send_signal(getattr(signal, f"SIG{wanted}"))
 
 
 def served(settings: Settings, file: str, *, queue_size: int, response_timeout_s: int = 20) -> Served:
@@ -121,9 +108,15 @@ def gateway(
     settings: Settings, routes: Sequence[Route] = (MINILM,), keys: Mapping[str, str] | None = None
 ) -> Iterator[Gateway]:
     """It accepts connections when this begins and is gone when it ends."""
-    if keys is not None:
-        write_keys(settings, keys)
-    write_files({"gateway": gateway_files(settings, list(routes), keys, haproxy())})
+    write_keys(settings, keys)
+    write_files({"gateway": gateway_files(settings, routes)})
+    with started(settings) as running:
+        yield running
+
+
+@contextmanager
+def started(settings: Settings) -> Iterator[Gateway]:
+    """The same with what is on disk, as anybody might start it."""
     for folder in (settings.run, settings.logs):
         folder.mkdir(parents=True, exist_ok=True)
     with (settings.logs / "gateway.log").open("wb") as log:

@@ -10,6 +10,7 @@ from ops.cli import app
 from ops.gateway.check import examine_gateway
 from ops.gateway.keys import digest_of, read_keys
 from ops.settings import Settings
+from tests.ops.gateway.running import settings_for
 
 
 def test_keys_are_added_listed_and_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,12 +37,15 @@ def test_keys_are_added_listed_and_revoked(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_doctor_has_a_line_for_it(tmp_path: Path) -> None:
     """Not installed is a note, or a failure where it has to run; who may come in is said."""
-    settings = Settings(var=tmp_path)
+    settings = settings_for(tmp_path)
     assert examine_gateway(settings, None).status == "note"
     assert examine_gateway(Settings(var=tmp_path, gateway="on"), None).status == "fail"
     assert examine_gateway(Settings(var=tmp_path, gateway="off"), None).status == "ok"
-    assert "open to whoever" in examine_gateway(settings, "/usr/sbin/haproxy").detail
-    public = examine_gateway(Settings(var=tmp_path, gateway_host="0.0.0.0"), "/usr/sbin/haproxy")
+    stopped = examine_gateway(settings, "/usr/sbin/haproxy")
+    assert (stopped.status, "does not answer; it would be open" in stopped.detail) == ("ok", True)
+    public = examine_gateway(settings_for(tmp_path, gateway_host="0.0.0.0"), "/usr/sbin/haproxy")
     assert (public.status, "embedkit key add" in public.detail) == ("fail", True)
-    gone = examine_gateway(Settings(var=tmp_path, gateway_tls=tmp_path / "no.pem"), "/usr/sbin/haproxy")
+    gone = examine_gateway(settings_for(tmp_path, gateway_tls=tmp_path / "no.pem"), "/usr/sbin/haproxy")
     assert (gone.status, "no.pem" in gone.detail) == ("fail", True)
+    lost = examine_gateway(settings_for(tmp_path, gateway_keys=tmp_path / "keys"), "/usr/sbin/haproxy")
+    assert (lost.status, "which is not there" in lost.detail) == ("fail", True)

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,9 +22,9 @@ from ops.errors import OpsError
 from ops.gateway import live
 from ops.gateway.control import workers
 from ops.gateway.keys import with_new, without, write_keys
-from ops.gateway.program import gateway_files, routes_for
+from ops.gateway.program import refuse_faulty, routes_for
 from ops.gateway.stage import Route
-from tests.ops.gateway.running import MINILM, OTHER, Gateway, Supervised, gateway, haproxy, served, settings_for
+from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, haproxy, served, settings_for
 from tests.ops.gateway.stand_in import StandIn, serving
 
 BODY = orjson.dumps({"input": "a", "model": "minilm"})
@@ -134,7 +133,7 @@ def test_a_change_of_models_loses_no_request(tmp_path: Path) -> None:
             thread.start()
         for routes in ((MINILM, OTHER), (MINILM,), (MINILM, OTHER)):
             time.sleep(0.3)
-            running.reload(routes, None)
+            running.reload(routes)
             listed = requests.get(running.url + "/v1/models", timeout=5).json()["data"]
             assert [model["id"] for model in listed] == [route.model for route in routes]
         time.sleep(0.3)
@@ -161,7 +160,6 @@ def test_the_first_key_closes_an_open_gateway(tmp_path: Path, monkeypatch: pytes
         requests.Session() as other,
         requests.Session() as third,
     ):
-        monkeypatch.setattr(live, "Supervisor", lambda _: Supervised(running))
 
         def post(by: requests.Session, **headers: str) -> int:
             return by.post(running.url + "/v1/embeddings", json=body, headers=headers, timeout=10).status_code
@@ -198,22 +196,6 @@ def test_a_killed_master_takes_its_worker_along(tmp_path: Path) -> None:
             assert running.post().status_code == 200
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificate and key for 127.0.0.1 in one file, signed by itself."""
-    openssl = shutil.which("openssl")
-    assert openssl, "openssl is missing: apt-get install -y openssl (.ci/debian.sh)"
-    folder = tmp_path_factory.mktemp("tls")
-    key, chain = folder / "key.pem", folder / "chain.pem"
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = [openssl, "req", "-x509", *curve, *names, "-days", "2", "-keyout", str(key), "-out", str(chain)]
-    subprocess.run(command, check=True, capture_output=True)
-    both = folder / "both.pem"
-    both.write_bytes(chain.read_bytes() + key.read_bytes())
-    return both
-
-
 def test_tls(tmp_path: Path, certificate: Path) -> None:
     """With a certificate the gateway speaks TLS 1.2 and newer, and nothing else."""
     settings = settings_for(tmp_path, gateway_tls=certificate)
@@ -241,7 +223,7 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
     wrong.write_text("nothing")
     settings = settings_for(tmp_path, gateway_tls=wrong)
     with pytest.raises(OpsError, match=r"HAProxy refuses.*wrong\.pem"):
-        gateway_files(settings, [MINILM], None, haproxy())
+        refuse_faulty(settings, [MINILM], haproxy())
 
 
 def test_slow_large_bodies_leave_the_short_requests_places(tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ from archives.progress import SILENT
 from ops.deploy import command
 from ops.deploy.converge import Limits
 from ops.desired import Served, commit, previous_file, read_models
-from ops.gateway import live
 from ops.gateway.config import haproxy_file
 from ops.gateway.control import ask
 from ops.gateway.program import routes_for
 from ops.gateway.stage import Route
 from ops.settings import Settings
-from tests.ops.gateway.running import Supervised, gateway, served, settings_for
+from tests.ops.gateway.running import gateway, served, settings_for
 from tests.ops.gateway.test_config import lines
 
 CATALOGUE = '[m]\nsource = { folder = "m" }\nqueue_size = 7\nresponse_timeout_s = 8\n'
@@ -51,8 +50,7 @@ def test_a_deploy_and_a_rollback_bring_the_gateway_along(tmp_path: Path, monkeyp
     new = served(settings, "m-b.mar", queue_size=8, response_timeout_s=50)
     commit(settings, old)
     monkeypatch.setattr(command, "Converging", Converged)
-    with gateway(settings, routes_for(settings, [old])) as running:
-        monkeypatch.setattr(live, "Supervisor", lambda _: Supervised(running))
+    with gateway(settings, routes_for(settings, [old])):
 
         def replace(current: Served, target: Served) -> tuple[list[str], str]:
             need = Need("m", 1, 1, on_gpu=False)

@@ -7,7 +7,17 @@ import pytest
 
 from ops.errors import OpsError
 from ops.gateway import control
-from ops.gateway.keys import digest_of, keys_file, parse_keys, read_keys, render_keys, with_new, without, write_keys
+from ops.gateway.keys import (
+    digest_of,
+    entries,
+    keys_file,
+    open_unless_decided,
+    parse_keys,
+    read_keys,
+    with_new,
+    without,
+    write_keys,
+)
 from ops.settings import Settings
 
 
@@ -27,10 +37,14 @@ def test_a_key_is_random_and_only_its_digest_is_kept(tmp_path: Path) -> None:
 
 
 def test_no_file_is_not_an_empty_file(tmp_path: Path) -> None:
-    """Without a file nobody needs a key; with one that is empty nobody has one."""
+    """Without a file, or with one that says so, nobody needs a key; with one that is empty nobody has one."""
     settings = Settings(var=tmp_path)
     assert read_keys(settings) is None
+    open_unless_decided(settings)
+    assert keys_file(settings).read_text().endswith("\nopen anonymous\n")
+    assert read_keys(settings) is None
     write_keys(settings, {})
+    open_unless_decided(settings)
     assert read_keys(settings) == {}
 
 
@@ -75,6 +89,14 @@ def test_a_digest_or_name_twice_is_refused() -> None:
             parse_keys(line + second, Path("keys"))
 
 
+@pytest.mark.parametrize("line", ["open anonymous", "open", "open x"])
+def test_a_file_that_opens_beside_keys_is_refused(line: str) -> None:
+    """HAProxy would let everybody in, and the keys say that nobody wants that."""
+    for text in (f"{line}\n{'A' * 64} alice\n", f"{'A' * 64} alice\n{line}\n"):
+        with pytest.raises(OpsError, match=r"line [12]: it lets everybody in"):
+            parse_keys(text, Path("keys"))
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "-x", "x" * 65, "anonymous", "ä"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     """Names are words for metrics and log."""
@@ -90,4 +112,4 @@ def test_taken_and_unknown_names_are_told() -> None:
     with pytest.raises(OpsError, match="keys: alice"):
         without(keys, "bob")
     assert without(keys, "alice") == {}
-    assert parse_keys(render_keys(keys), Path("keys")) == keys
+    assert parse_keys(entries(keys), Path("keys")) == keys

@@ -256,6 +256,14 @@ CASES = (
         labels={},
     ),
     Case(
+        "GatewayOpen",
+        "critical",
+        {f"gateway_wrongly_open{{{JOB}}}": "0x9 1x20", f"gateway_open{{{JOB}}}": "1x30"},
+        {f"gateway_wrongly_open{{{JOB}}}": "0x19 1 0x10", f"gateway_open{{{JOB}}}": "1x30"},
+        "the gateway on host:9108 lets in who has no key, and must not (wrongly_open 1)",
+        labels={},
+    ),
+    Case(
         "ExporterDown",
         "critical",
         {f"up{{{JOB}}}": "1x9 0x20"},
