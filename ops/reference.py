@@ -33,8 +33,9 @@ def settings_page() -> str:
 # Settings
 
 `embedkit.toml` in the checkout is overridden by `EMBEDKIT_<NAME>` in the environment, and that by the command's flags.
-An unknown name or a bad value is an error that says what is allowed. `embedkit up` writes down what it ran with
-(`var/state/settings.json`), so that a restart by supervisord does not depend on anybody's shell.
+An unknown name or a bad value is an error that says what is allowed; what Kubernetes sets for a Service is
+[ignored](container.md#kubernetes). `embedkit up` writes down what it ran with (`var/state/settings.json`), so that a
+restart by supervisord does not depend on anybody's shell.
 
 | setting | default | meaning |
 |---|---|---|

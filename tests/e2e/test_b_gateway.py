@@ -141,6 +141,11 @@ def test_the_first_key_closes_a_stopped_gateway(stack: Stack, url: str) -> None:
     stack.supervisorctl("start", "gateway")
     assert requests.get(url + "/v1/models", timeout=5).status_code == 401
     assert _lists(url, {"Authorization": f"Bearer {made['key']}"})
+    assert stack.status()["door"] == "closed"
+    assert "closed, a key is needed" in stack.embedkit("status").stdout
+    assert "closed to whoever has no key: 1 keys" in stack.embedkit("doctor", check=False).stdout
+    scraped = requests.get(stack.settings.exporter_url("/metrics"), timeout=5).text
+    assert "\ngateway_open 0.0\n" in scraped
 
 
 def test_models_change_while_the_gateway_is_stopped(stack: Stack, url: str) -> None:
