@@ -36,13 +36,13 @@ def examine_gateway(settings: Settings, binary: str | None) -> Finding:
     """Whether it can run, and who may come in; `binary` is HAProxy, None where it is not installed."""
     if settings.gateway == "off":
         return Finding("gateway", "ok", "switched off")
-    if binary is None:
-        detail = "HAProxy is not installed: clients use TorchServe's own port"
-        return Finding("gateway", "fail" if settings.gateway == "on" else "note", detail, "apt-get install haproxy")
-    door = knock(settings)
+    door = knock(settings)  # whoever has started it, and be HAProxy not in this PATH
     wrong = wrongly_open(settings, door)
     if wrong:
         return Finding("gateway", "fail", wrong, RESTART)
+    if binary is None:
+        detail = "HAProxy is not installed: clients use TorchServe's own port"
+        return Finding("gateway", "fail" if settings.gateway == "on" else "note", detail, "apt-get install haproxy")
     try:
         why = why_closed(settings)
     except OpsError as error:

@@ -39,7 +39,7 @@ def test_the_doctor_has_a_line_for_it(tmp_path: Path) -> None:
     """Not installed is a note, or a failure where it has to run; who may come in is said."""
     settings = settings_for(tmp_path)
     assert examine_gateway(settings, None).status == "note"
-    assert examine_gateway(Settings(var=tmp_path, gateway="on"), None).status == "fail"
+    assert examine_gateway(settings_for(tmp_path, gateway="on"), None).status == "fail"
     assert examine_gateway(Settings(var=tmp_path, gateway="off"), None).status == "ok"
     stopped = examine_gateway(settings, "/usr/sbin/haproxy")
     assert (stopped.status, "does not answer; it would be open" in stopped.detail) == ("ok", True)

@@ -97,6 +97,17 @@ def test_a_running_gateway_of_an_earlier_version_is_closed_too(settings: Setting
         assert session.get(url, headers=USE, timeout=5).status_code == models(settings, headers=USE) == 200
 
 
+def test_an_open_gateway_of_an_earlier_version_stays_open(settings: Settings) -> None:
+    """Where no key was ever made, the next change of models moves the decision into the file of keys."""
+    earlier(settings)
+    with started(settings):
+        live.follow_models(settings, [])
+        assert (models(settings), knock(settings)) == (200, "open")
+    assert str(keys_file(settings)) in haproxy_file(settings).read_text()
+    with started(settings):
+        assert (models(settings), knock(settings)) == (200, "open")
+
+
 def test_without_the_file_of_keys_nothing_starts(settings: Settings) -> None:
     """A file that was lost opens nothing: HAProxy names it and ends."""
     keys_file(settings).unlink()
@@ -229,6 +240,7 @@ def test_all_who_tell_it_ask(tmp_path: Path) -> None:
         assert told() == ("ok", {"gateway_open": 1, "gateway_wrongly_open": 0})
         write_keys(settings, KEYS)  # behind its back
         assert told() == ("fail", {"gateway_open": 1, "gateway_wrongly_open": 1})
+        assert examine_gateway(settings, None).status == "fail"
         assert "1 keys" in wrongly_open(settings, knock(settings))
         live.follow_models(settings, [])
         assert told() == ("ok", {"gateway_open": 0, "gateway_wrongly_open": 0})
