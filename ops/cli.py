@@ -200,7 +200,14 @@ def down(
     from ops.down import Drain, bring_down, take_out
 
     with told():
-        settings, reporter = running_settings(), Reporter()
+        reporter = Reporter()
+        try:
+            settings = running_settings()
+        except OpsError as error:
+            if model:
+                raise
+            settings = load_settings()  # what runs below this var/ is found without the file
+            reporter.say(f"{error}; stopping what is there")
         drained = Drain(drain_timeout) if drain else None
         shown: dict[str, Any]
         if model:

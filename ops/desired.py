@@ -4,11 +4,9 @@ brings back an older choice."""
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import orjson
-
-from archives.store import write_whole
 from ops.errors import OpsError
 from ops.settings import Settings
+from ops.state_files import known_to, read_state, write_state
 
 
 @dataclass(frozen=True)
@@ -42,23 +40,21 @@ def read_models(path: Path) -> dict[str, Served]:
         OpsError: the file is not what this module writes.
     """
     try:
-        entries = orjson.loads(path.read_bytes())["models"]
-        models = {entry["model"]: Served(**entry) for entry in entries}
+        models = {entry["model"]: known_to(Served, entry) for entry in read_state(path)["models"]}
         for one in models.values():
             if not all(isinstance(value, str) for value in asdict(one).values()):
                 raise TypeError(f"{one} is not all text")
         return models
     except FileNotFoundError:
         return {}
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise OpsError(
             f"{path} is damaged ({error}): remove it, then run `embedkit up` with the models' names"
         ) from error
 
 
 def write_models(path: Path, models: dict[str, Served]) -> None:
-    entries = [asdict(models[name]) for name in sorted(models)]
-    write_whole(path, orjson.dumps({"models": entries}, option=orjson.OPT_INDENT_2))
+    write_state(path, {"models": [asdict(models[name]) for name in sorted(models)]})
 
 
 def commit(settings: Settings, target: Served, *, rolling_back: bool = False) -> None:

@@ -3,11 +3,9 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import orjson
-
-from archives.store import write_whole
 from ops.errors import OpsError
 from ops.settings import Settings
+from ops.state_files import known_to, read_state, write_state
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,7 @@ def pause_file(settings: Settings) -> Path:
 
 def pause(settings: Settings, made: Pause) -> None:
     """Switch it on, in place of an earlier pause."""
-    settings.state.mkdir(parents=True, exist_ok=True)
-    write_whole(pause_file(settings), orjson.dumps(asdict(made), option=orjson.OPT_INDENT_2))
+    write_state(pause_file(settings), asdict(made))
 
 
 def resume(settings: Settings) -> bool:
@@ -51,9 +48,9 @@ def paused(settings: Settings, now: float) -> Pause | None:
     """
     file = pause_file(settings)
     try:
-        found = Pause(**orjson.loads(file.read_bytes()))
+        found = known_to(Pause, read_state(file))
         return None if found.until is not None and found.until <= now else found
     except FileNotFoundError:
         return None
-    except (orjson.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise OpsError(f"{file} is damaged ({error}): `embedkit resume` removes it") from error

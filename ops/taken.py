@@ -9,8 +9,8 @@ from pathlib import Path
 
 import orjson
 
-from archives.store import write_whole
 from ops.settings import EXPORTERS_OWN, GATEWAYS_OWN, OBSERVERS_OWN, Settings
+from ops.state_files import read_state, write_state
 
 
 def inputs(settings: Settings, files: Mapping[str, Mapping[Path, str]]) -> dict[str, str]:
@@ -33,10 +33,9 @@ class Taken:
         self._file = settings.state / "taken.json"
         self._wanted = wanted
         try:
-            found = orjson.loads(self._file.read_bytes())
-        except (FileNotFoundError, orjson.JSONDecodeError):
-            found = {}
-        self._taken = found
+            self._taken = read_state(self._file)
+        except (FileNotFoundError, ValueError):
+            self._taken = {}
 
     def stale(self) -> list[str]:
         """The programs that run, if they do, with something else."""
@@ -45,4 +44,4 @@ class Taken:
     def mark(self, names: Iterable[str]) -> None:
         """These have taken it, or do not run and will when they start."""
         self._taken |= {name: self._wanted[name] for name in names if name in self._wanted}
-        write_whole(self._file, orjson.dumps(self._taken, option=orjson.OPT_INDENT_2))
+        write_state(self._file, self._taken)

@@ -6,11 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import orjson
-
 from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.progress import Progress
-from archives.store import write_whole
 from env.checks import port_is_free
 from env.hardware import Hardware, detect
 from env.jdk import find_jdk
@@ -31,6 +28,7 @@ from ops.probe import Probe
 from ops.served import prune
 from ops.serving import Expected, wait_until_serving
 from ops.settings import Settings, program_of
+from ops.state_files import write_state
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
 from ops.taken import Taken, inputs
@@ -68,8 +66,7 @@ def wanted_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpe
 
 def write_settings(settings: Settings) -> None:
     """Leave the settings for the programs that read them, and for this user alone: alert_webhook may be a secret."""
-    content = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
-    write_whole(settings.file, content, mode=0o600)
+    write_state(settings.file, settings.model_dump(mode="json"), mode=0o600)
 
 
 def _optional(

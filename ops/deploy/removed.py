@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import orjson
-
-from archives.store import write_whole
 from ops.settings import Settings
+from ops.state_files import read_state, write_state
 
 
 def _file(settings: Settings) -> Path:
@@ -15,11 +13,13 @@ def _file(settings: Settings) -> Path:
 def removed_workers(settings: Settings) -> dict[str, int]:
     """Model → workers removed so far; what cannot be read counts as none."""
     try:
-        return {str(model): int(count) for model, count in orjson.loads(_file(settings).read_bytes()).items()}
+        content = read_state(_file(settings))
+        workers = content.get("workers", content)  # without a schema the models stood at the top
+        return {str(model): int(count) for model, count in workers.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 
 
 def add_removed(settings: Settings, model: str, workers: int) -> None:
     counts = removed_workers(settings)
-    write_whole(_file(settings), orjson.dumps({**counts, model: counts.get(model, 0) + workers}))
+    write_state(_file(settings), {"workers": {**counts, model: counts.get(model, 0) + workers}})

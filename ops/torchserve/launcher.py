@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-import orjson
-
 from archives.snapshot import hash_file
 from archives.store import write_whole
 from env.errors import PinError
@@ -27,6 +25,7 @@ from ops.canary import mark_of
 from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
 from ops.settings import Settings
+from ops.state_files import read_state
 from ops.torchserve import config, confine, leftovers, pidfile
 from ops.torchserve.scheduling import as_a_batch
 
@@ -38,7 +37,13 @@ def say(text: str) -> None:
 
 
 def read_settings(path: Path) -> Settings:
-    return Settings.model_validate(orjson.loads(path.read_bytes()))
+    """The settings as some version of the kit left them: what this one does not know is passed over.
+
+    Raises:
+        OSError, ValueError: the file cannot be used.
+    """
+    known = {key: value for key, value in read_state(path).items() if key in Settings.model_fields}
+    return Settings.model_validate(known)
 
 
 def in_force(settings: Settings) -> Settings:

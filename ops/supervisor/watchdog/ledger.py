@@ -5,10 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
-
-from archives.store import write_whole
 from ops.settings import Settings
+from ops.state_files import read_state, write_state
 from ops.supervisor.watchdog.look import TORCHSERVE, Kind
 
 Key = tuple[Kind, str]
@@ -39,7 +37,6 @@ class Ledger:
             self.actions.setdefault(key, 0)
 
     def write(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "at": self.at,
             "paused": self.paused,
@@ -47,7 +44,7 @@ class Ledger:
             "budgets": [[*key, left] for key, left in self.budgets.items()],
             "reviving": self.reviving,
         }
-        write_whole(file, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        write_state(file, content)
 
 
 def read_ledger(file: Path) -> Ledger:
@@ -57,7 +54,7 @@ def read_ledger(file: Path) -> Ledger:
         ValueError, KeyError, TypeError: it is not one.
     """
     try:
-        content = orjson.loads(file.read_bytes())
+        content = read_state(file)
     except FileNotFoundError:
         return Ledger()
     return Ledger(
