@@ -1,7 +1,6 @@
 """What others can do to a running service: another user of the machine, a client of the management port, an archive."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -13,11 +12,10 @@ import pytest
 import requests
 
 from ops.canary import token_of
-from ops.torchserve import confine
 from tests.e2e.stack import Stack
 
 pytestmark = pytest.mark.e2e
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
+as_root = pytest.mark.needs("root")  # root alone can act as another user
 
 HANDLER = """
 from pathlib import Path
@@ -91,7 +89,7 @@ def test_everything_listens_on_loopback(stack: Stack) -> None:
 
 
 @as_root
-@pytest.mark.skipif(not confine.version(), reason="this kernel has no Landlock")
+@pytest.mark.needs("landlock")
 def test_another_user_cannot_have_a_folder_served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A folder with a handler, which TorchServe would link and run as the service's user, is not registered."""
     shared = Path("/dev/shm") / tmp_path_factory.getbasetemp().name

@@ -30,6 +30,11 @@ flake-registry =
 """
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "nix" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.needs("nix"))
+
+
 def needed_names() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((STUB / "names.json").read_text())
     return found
