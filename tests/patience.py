@@ -14,12 +14,13 @@ PLAIN_START_S: Final = 9.0
 _slowest_s = PLAIN_START_S
 
 
-def measure(server: int, since: float) -> None:
-    """Take note that TorchServe, with this pid, has come to serve just now, if it was started after `since` (epoch)."""
+def measure(server: int, within_s: float) -> None:
+    """Take note that TorchServe, with this pid, has come to serve just now, if it started within the last seconds."""
     global _slowest_s  # noqa: PLW0603 - it is the machine's, and there is one
-    started = psutil.Process(server).create_time()
-    if started >= since:
-        _slowest_s = max(_slowest_s, time.time() - started)
+    since_boot = psutil.Process(server).create_time() - psutil.boot_time()  # either alone is off by part of a second
+    took = time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot
+    if took <= within_s:
+        _slowest_s = max(_slowest_s, took)
 
 
 def scaled(seconds: float) -> float:

@@ -92,10 +92,10 @@ class Stack:
 
     def embedkit(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A command of the kit; the start of a server by `up` is measured."""
-        since = time.time()
+        since = time.monotonic()
         done = self.run(str(BIN / "embedkit"), *words, check=check)
         if words[0] == "up" and not done.returncode:
-            patience.measure(self.jvm_pid(), since)
+            patience.measure(self.jvm_pid(), time.monotonic() - since)
         return done
 
     def supervisorctl(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -161,7 +161,7 @@ class Stack:
 
     def recovered(self, expected: NDArray[np.float64], within_s: float, model: str = "minilm") -> float:
         """Seconds until the same vector comes back; fails when that takes longer than `within_s` of a quiet machine."""
-        started, since = time.monotonic(), time.time()
+        started = time.monotonic()
         within_s, last = patience.scaled(within_s), ""
         while time.monotonic() - started < within_s:
             try:
@@ -170,7 +170,7 @@ class Stack:
                     np.testing.assert_allclose(answer.json()["data"][0]["embedding"], expected, atol=1e-6)
                     took = time.monotonic() - started
                     if last:
-                        patience.measure(self.jvm_pid(), since)
+                        patience.measure(self.jvm_pid(), took)
                     return took
                 last = f"{answer.status_code} {answer.text[:200]}"
             except requests.RequestException as error:
