@@ -101,6 +101,7 @@ def logged_in(machine: Path, name: str, log: Path, **more: str) -> Iterator[Shel
             "LANG": "C.UTF-8",
             # this machine's: how its indexes are reached
             **{f"PIP_{key.upper().replace('-', '_')}": value for key, value in settings.items()},
+            **({"SSL_CERT_FILE": settings["cert"]} if "cert" in settings else {}),  # uv's
             **more,
         }
         init = ["sh", "-c", "sleep infinity & wait"]  # a shell that waits collects orphans, as an init does

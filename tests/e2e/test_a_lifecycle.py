@@ -68,6 +68,7 @@ def test_two_ups_at_once_follow_each_other(stack: Stack) -> None:
     assert stack.jvm_pid()
 
 
+@pytest.mark.needs("haproxy")
 def test_status_shows_workers_device_and_the_last_answer(stack: Stack) -> None:
     """Status names process, workers, device, version, and age and latency of the last real answer; JVM and workers are
     a batch job to the kernel."""

@@ -23,7 +23,7 @@ from tests import patience
 from tests.e2e.stack import BIN, TEXT, Stack, own_stack
 from tests.model_folders import make_bge_shaped
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.needs("haproxy")]
 
 MODEL = "tiny"
 ENTRY = """[tiny]

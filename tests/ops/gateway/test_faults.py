@@ -27,6 +27,8 @@ from ops.gateway.stage import Route
 from tests.ops.gateway.running import MINILM, OTHER, Gateway, Supervised, gateway, haproxy, served, settings_for
 from tests.ops.gateway.stand_in import StandIn, serving
 
+pytestmark = pytest.mark.needs("haproxy")
+
 BODY = orjson.dumps({"input": "a", "model": "minilm"})
 HEADERS = {"Content-Type": "application/json"}
 
