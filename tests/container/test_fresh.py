@@ -75,9 +75,7 @@ def machine() -> Iterator[Path]:
     try:
         make_tree(tree, NEEDED)
         tree.chmod(0o755)
-        run(
-            ["chroot", str(tree), "useradd", "--uid", str(USERS["user"]), "--create-home", "--shell", "/bin/sh", "user"]
-        )
+        run(["chroot", str(tree), "useradd", "-u", str(USERS["user"]), "-m", "-s", "/bin/sh", "user"])
         (tree / "etc/apt/apt.conf.d/99machine").write_text("".join(f"{line}\n" for line in apt_options()))
         trusted = certificates()
         if trusted is not None:
