@@ -5,6 +5,7 @@ Bars (what docs/chaos.md promises, what a docstring claims) are not waits, and d
 """
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import psutil
@@ -14,10 +15,12 @@ PLAIN_START_S: Final = 9.0
 _slowest_s = PLAIN_START_S
 
 
-def measure(server: int, within_s: float) -> None:
-    """Take note that TorchServe, with this pid, has come to serve just now, if it started within the last seconds."""
+def measure(servers: Sequence[psutil.Process], within_s: float) -> None:
+    """Take note that TorchServe has come to serve just now, if there is one and it started within the last seconds."""
     global _slowest_s  # noqa: PLW0603 - it is the machine's, and there is one
-    since_boot = psutil.Process(server).create_time() - psutil.boot_time()  # either alone is off by part of a second
+    if len(servers) != 1:
+        return
+    since_boot = servers[0].create_time() - psutil.boot_time()  # either alone is off by part of a second
     took = time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot
     if took <= within_s:
         _slowest_s = max(_slowest_s, took)

@@ -95,7 +95,7 @@ class Stack:
         since = time.monotonic()
         done = self.run(str(BIN / "embedkit"), *words, check=check)
         if words[0] == "up" and not done.returncode:
-            patience.measure(self.jvm_pid(), time.monotonic() - since)
+            patience.measure(self.servers(), time.monotonic() - since)
         return done
 
     def supervisorctl(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -135,10 +135,13 @@ class Stack:
         self.eventually(lambda: len(self.worker_pids(model)) == wanted, 30)
         return self.worker_pids(model)
 
+    def servers(self) -> list[psutil.Process]:
+        """TorchServe's JVM; none or two for a moment, while one takes the other's place."""
+        ours = leftovers.our_processes(self.settings)
+        return [one for one in ours if leftovers.is_server(one.info["cmdline"], self.settings)]
+
     def jvm_pid(self) -> int:
-        servers = [
-            one for one in leftovers.our_processes(self.settings) if leftovers.is_server(one.cmdline(), self.settings)
-        ]
+        servers = self.servers()
         assert len(servers) == 1, f"{len(servers)} servers run"
         return servers[0].pid
 
@@ -170,7 +173,7 @@ class Stack:
                     np.testing.assert_allclose(answer.json()["data"][0]["embedding"], expected, atol=1e-6)
                     took = time.monotonic() - started
                     if last:
-                        patience.measure(self.jvm_pid(), took)
+                        patience.measure(self.servers(), took)
                     return took
                 last = f"{answer.status_code} {answer.text[:200]}"
             except requests.RequestException as error:
