@@ -7,7 +7,7 @@ REQUESTS ?= 100000
 # The environment: conda's, where one of env/environment*.yml is activated, else .venv.
 BIN := $(if $(filter conda,$(EMBEDKIT_DOOR)),$(CONDA_PREFIX),.venv)/bin
 
-.PHONY: audit bench bench-peers chaos docs down dev env fresh gpu-check-cpu image image-test lint lock lock-check repair rules sight soak soak-look status telemetry-cost test test-slow types up
+.PHONY: audit bench bench-peers chaos docs down dev env fresh gpu-check-cpu image image-test lint lock lock-check programs repair rules sight soak soak-look status telemetry-cost test test-slow types up
 
 up: env ## environment, archive of MODEL (default: minilm), supervised service, a verified answer
 	@$(BIN)/embedkit up $(MODEL)
@@ -41,10 +41,13 @@ gpu-check-cpu: env ## the GPU check's script, whole and for real, on the CPU wit
 repair: ## build .venv anew
 	@$(PYTHON) -m env.bootstrap --repair
 
-test: dev ## the tests, those on the real TorchServe included
+programs: dev # what tests run beside Python: installed as root on Debian, else named
+	@$(BIN)/python -m tests.programs
+
+test: programs ## the tests, those on the real TorchServe included
 	@$(BIN)/pytest
 
-test-slow: dev ## those that take minutes: a whole Prometheus, `embedkit tune` and `deploy`, conda, nix, a bundle
+test-slow: programs ## those that take minutes: a whole Prometheus, `embedkit tune` and `deploy`, conda, nix, a bundle
 	@$(BIN)/pytest -m slow
 
 lint: dev
@@ -63,16 +66,16 @@ rules: dev ## write Prometheus' rules and Grafana's dashboards from ops/promethe
 	@$(BIN)/python -m ops.prometheus.rules
 	@$(BIN)/python -m ops.grafana.dashboards
 
-sight: dev ## what metrics, alerts and dashboards show while things break: some minutes, and the pictures in docs/img/
+sight: programs ## what metrics, alerts and dashboards show while things break: some minutes, and the pictures in docs/img/
 	@$(BIN)/pytest -m sight -rP
 
-chaos: dev ## break one thing after another under load and measure what it costs: some 20 minutes; writes docs/chaos.md
+chaos: programs ## break one thing after another under load and measure what it costs: some 20 minutes; writes docs/chaos.md
 	@$(BIN)/pytest -m chaos tests/chaos
 
-soak: dev ## mixed load for MINUTES and then REQUESTS short texts: memory, restarts, errors; writes docs/chaos.md
+soak: programs ## mixed load for MINUTES and then REQUESTS short texts: memory, restarts, errors; writes docs/chaos.md
 	@SOAK_MINUTES=$(MINUTES) SOAK_REQUESTS=$(REQUESTS) $(BIN)/pytest -m soak tests/chaos
 
-soak-look: dev ## five minutes of the same mixed load, which change no page
+soak-look: programs ## five minutes of the same mixed load, which change no page
 	@SOAK_MINUTES=5 $(BIN)/pytest -m soak tests/chaos -k mixed
 
 telemetry-cost: dev ## what the metrics cost a request, part by part, in µs of processor time
@@ -82,9 +85,11 @@ image: ## a container image of the current checkout; TARGET=server|all-in-one, T
 	@env/image.sh $(TARGET) $(TORCH)
 
 image-test: dev ## both images built and run without an engine (root; Debian's buildah and mmdebstrap)
+	@$(BIN)/python -m tests.programs mmdebstrap buildah ip
 	@$(BIN)/pytest -m container -rP
 
-fresh: dev ## README's two commands on a fresh Debian (root; Debian's mmdebstrap)
+fresh: dev ## README's first commands on a fresh Debian: most of an hour (root; Debian's mmdebstrap)
+	@$(BIN)/python -m tests.programs mmdebstrap
 	@$(BIN)/pytest -m fresh -rP
 
 lock: dev ## carry the pins of pyproject.toml and env/pins.toml everywhere: locks, conda files, tables

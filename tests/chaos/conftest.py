@@ -15,12 +15,13 @@ from tests.chaos import site
 from tests.chaos.table import HEADS, Row, cells, markdown, merged, page, read_rows, to_json, unfinished
 from tests.chaos.trial import Trial, plain_start
 from tests.e2e.stack import Stack, own_stack
+from tests.programs import PACKAGES, find
 
 FIGURES = ROOT / "docs" / "chaos.json"
 PAGE = ROOT / "docs" / "chaos.md"
 ROWS = pytest.StashKey[list[Row]]()
 TEST = pytest.StashKey[str]()
-NEEDED = {"haproxy": "haproxy", "promtool": "prometheus", "gcc": "gcc"}
+NEEDED = ("haproxy", "promtool", "gcc")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -106,7 +107,7 @@ def fresh_stack(programs_are_there: None) -> Iterator[Callable[[], Stack]]:
 @pytest.fixture(scope="session")
 def programs_are_there() -> None:
     """Fails, saying what to install, where this machine lacks a program that the faults need."""
-    missing = sorted({package for program, package in NEEDED.items() if shutil.which(program) is None})
+    missing = sorted({PACKAGES[program] for program in NEEDED if find(program) is None})
     if missing:
         pytest.fail(f"not installed: apt-get install -y {' '.join(missing)}")
 

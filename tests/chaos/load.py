@@ -13,6 +13,7 @@ from ops.bench.client import Pool, Shot, Target
 from ops.bench.texts import Profile, Texts
 from ops.bench.truth import cosine, vector_of
 from ops.probe import MIN_COSINE
+from tests import patience
 from tests.chaos.ledger import Entry
 from tests.chaos.reference import plain_vectors
 
@@ -63,7 +64,7 @@ class Load:
     def settled(self, count: int = 200, within_s: float = 60.0) -> None:
         """Return when `count` requests were answered with a vector from now on."""
         wanted = len(self.rights()) + count
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + patience.scaled(within_s)
         while len(self.rights()) < wanted:
             assert time.monotonic() < deadline, f"the load is not answered: {self.said}"
             time.sleep(0.1)

@@ -15,6 +15,7 @@ from ops.probe import probe
 from ops.supervisor.config import pid_file
 from ops.supervisor.watchdog.ledger import ledger_file, read_ledger
 from ops.torchserve.management import Loaded, Management, ManagementError
+from tests import patience
 from tests.e2e.stack import TEXT, Stack
 
 MB = 1 << 20
@@ -50,7 +51,8 @@ def programs(stack: Stack) -> dict[str, int]:
     """Name → pid of the programs that run, as supervisorctl tells it; what starts is waited for."""
     told = stack.supervisorctl("status", check=False).stdout
     began = time.monotonic()
-    while re.search(r"^\w+ +STARTING", told, re.MULTILINE) and time.monotonic() - began < STARTS_S:
+    within_s = patience.scaled(STARTS_S)
+    while re.search(r"^\w+ +STARTING", told, re.MULTILINE) and time.monotonic() - began < within_s:
         time.sleep(0.5)
         told = stack.supervisorctl("status", check=False).stdout
     return {name: int(pid) for name, pid in re.findall(r"^(\w+) +RUNNING +pid (\d+)", told, re.MULTILINE)}
@@ -88,7 +90,8 @@ def lost_ports(stack: Stack) -> tuple[int, ...]:
 
 
 def wait(claim: Callable[[], bool], since: float, within_s: float, what: str, every_s: float = 0.1) -> float:
-    """Seconds from `since` until a claim is true; fails when that takes longer than `within_s`."""
+    """Seconds from `since` until a claim is true; fails when that takes longer than `within_s` of a quiet machine."""
+    within_s = patience.scaled(within_s)
     while not claim():
         assert time.monotonic() - since < within_s, f"not within {within_s:.0f} s: {what}"
         time.sleep(every_s)
@@ -106,6 +109,7 @@ def serving_again(stack: Stack, since: float, within_s: float, model: str = "min
 
     Tries overlap, so that one that a hung worker has taken does not hide the next.
     """
+    within_s = patience.scaled(within_s)
     _, references = known_references(stack.settings)
     done = threading.Event()
     finished: list[float] = []

@@ -17,20 +17,14 @@ from tests.chaos.table import Row
 from tests.chaos.trial import Trial
 from tests.e2e.stack import Stack
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.needs("root"), pytest.mark.timeout(600)]
 
 DISK_MB = 500
 RECOVERS_S = 60.0
 
 
-@pytest.fixture(scope="module")
-def _may_mount() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("a small disk is mounted, which root alone may do")
-
-
 @pytest.fixture
-def small(_may_mount: None, fresh_stack: Callable[[], Stack]) -> Iterator[Stack]:
+def small(fresh_stack: Callable[[], Stack]) -> Iterator[Stack]:
     """A deployment whose var/, logs and TEMP included, is a small disk of its own."""
     stack = fresh_stack()
     var = stack.settings.var

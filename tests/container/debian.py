@@ -5,8 +5,6 @@ is no part of the project.
 """
 
 import http.server
-import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,20 +13,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import pytest
-
-NEEDED = {"mmdebstrap": "mmdebstrap", "buildah": "buildah", "ip": "iproute2", "nsenter": "util-linux"}
 # Left out of Debian's own slim images too.
 SLIM = ("doc", "man", "info", "locale", "lintian")
-
-
-def demand(*programs: str) -> None:
-    """Fail, saying what to install, where this machine cannot run these tests."""
-    missing = [NEEDED[name] for name in programs if shutil.which(name) is None]
-    if missing:
-        pytest.fail(f"not installed: apt-get install -y {' '.join(missing)}")
-    if os.geteuid() != 0:
-        pytest.fail("these tests make file systems and namespaces: run them as root")
 
 
 def make_tree(target: Path, packages: tuple[str, ...] = ()) -> None:

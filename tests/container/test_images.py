@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from ops.probe import MIN_COSINE
-from tests.container.debian import demand
 from tests.container.images import Buildah, Image
 from tests.container.isolated import Isolated, network
 from tests.model_folders import minilm_folder
 
-pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.container,
+    pytest.mark.needs("root", "mmdebstrap", "buildah", "ip"),
+    pytest.mark.timeout(1800),
+]
 
 TARGETS = ("server", "all-in-one")
 TEXT = "How are vectors made?"
@@ -34,7 +37,6 @@ START_S, SECOND_START_S, STOP_S = 300, 120, 40
 @pytest.fixture(scope="module")
 def buildah() -> Iterator[Buildah]:
     """A storage with what the Containerfile builds on."""
-    demand("mmdebstrap", "buildah", "ip", "nsenter")
     folder = Path(tempfile.mkdtemp(prefix="ek-image-"))
     made = Buildah(folder)
     try:

@@ -10,6 +10,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from ops.probe import MIN_COSINE
+from tests import patience
 from tests.e2e.stack import BIN, TEXT, Stack
 from tests.model_folders import minilm_folder
 
@@ -62,11 +63,12 @@ def test_two_ups_at_once_follow_each_other(stack: Stack) -> None:
         subprocess.Popen(command, env=stack.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
     ]
     for one in both:
-        _, err = one.communicate(timeout=120)
+        _, err = one.communicate(timeout=patience.scaled(120))
         assert one.returncode == 0, err
     assert stack.jvm_pid()
 
 
+@pytest.mark.needs("haproxy")
 def test_status_shows_workers_device_and_the_last_answer(stack: Stack) -> None:
     """Status names process, workers, device, version, and age and latency of the last real answer; JVM and workers are
     a batch job to the kernel."""

@@ -16,7 +16,7 @@ import requests
 
 from tests.e2e.stack import TEXT, Stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.needs("haproxy")]
 
 LARGE = ["one of many texts"] * 2000
 
@@ -112,6 +112,7 @@ def test_a_restart_behind_it_is_a_slow_answer(stack: Stack, url: str) -> None:
     assert set(seen) == {200}
 
 
+@pytest.mark.needs("ps")
 def test_keys_and_a_killed_gateway(stack: Stack, url: str) -> None:
     """`embedkit key` works at once; kill -9: back within 10 s, TorchServe untouched; nothing shows the key."""
     jvm = stack.jvm_pid()

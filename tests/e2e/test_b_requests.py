@@ -28,6 +28,7 @@ def shell(stack: Stack, command: str) -> bytes:
     return done.stdout
 
 
+@pytest.mark.needs("curl")
 def test_the_notes_curl_commands_work_word_for_word(stack: Stack) -> None:
     """The three requests of the hand-made set-up's notes, but for port and model name, are answered with vectors."""
     port = stack.settings.inference_port

@@ -1,7 +1,6 @@
 """What others can do to a running service: another user of the machine, a client of the management port, an archive."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -13,11 +12,10 @@ import pytest
 import requests
 
 from ops.canary import token_of
-from ops.torchserve import confine
 from tests.e2e.stack import Stack
 
 pytestmark = pytest.mark.e2e
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
+as_root = pytest.mark.needs("root", "curl")  # root alone can act as another user
 
 HANDLER = """
 from pathlib import Path
@@ -77,6 +75,7 @@ def test_secrets_are_in_no_command_line_and_no_log(entered: Stack) -> None:
     assert {name for name, text in logs.items() if token in text} <= {"access.log"}
 
 
+@pytest.mark.needs("haproxy")
 def test_everything_listens_on_loopback(stack: Stack) -> None:
     """No port of the service can be met from another host."""
     pids = {one.pid for one in stack.processes()}
@@ -91,7 +90,7 @@ def test_everything_listens_on_loopback(stack: Stack) -> None:
 
 
 @as_root
-@pytest.mark.skipif(not confine.version(), reason="this kernel has no Landlock")
+@pytest.mark.needs("landlock")
 def test_another_user_cannot_have_a_folder_served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A folder with a handler, which TorchServe would link and run as the service's user, is not registered."""
     shared = Path("/dev/shm") / tmp_path_factory.getbasetemp().name
@@ -131,6 +130,7 @@ def test_no_path_leads_out_of_the_store(url: str, stack: Stack) -> None:
     assert answer.status_code >= 400
 
 
+@pytest.mark.needs("curl")
 @pytest.mark.parametrize("name", ["..%2f..%2fetc%2fpasswd", "%2e%2e", "minilm%00", "minilm/../../models"])
 def test_no_model_name_leads_anywhere(name: str, stack: Stack) -> None:
     """A model's name in a request is looked up and never a path; the service goes on."""

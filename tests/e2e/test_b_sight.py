@@ -23,7 +23,7 @@ from tests.e2e.stack import Stack, free_ports
 from tests.ops.prometheus.promql import without_variables
 from tests.ops.prometheus.server import Server, answers, running, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.needs("haproxy", "prometheus")]
 
 COUNT = "embedding_request_duration_seconds_count"
 BUCKET = "embedding_request_duration_seconds_bucket"

@@ -78,6 +78,7 @@ def test_requests_are_counted_exactly_by_code(stack: Stack) -> None:
     stack.full_strength()
 
 
+@pytest.mark.needs("promtool")
 def test_promtool_accepts_a_real_scrape(stack: Stack) -> None:
     """`promtool check metrics` has nothing to say about what the exporter answers."""
     text = requests.get(stack.settings.exporter_url("/metrics"), timeout=10).text

@@ -13,6 +13,7 @@ import pytest
 
 from ops.settings import Settings
 from ops.torchserve import leftovers
+from tests import patience
 from tests.e2e.stack import BIN, Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -78,7 +79,7 @@ def test_an_interruption_leaves_nothing_running(apart: dict[str, str]) -> None:
     assert tuning.stderr is not None
     while "candidate 1" not in tuning.stderr.readline():
         assert tuning.poll() is None
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience.scaled(20)
     while len(left(apart)) < 2:  # the JVM and a worker
         assert time.monotonic() < deadline
         time.sleep(0.05)

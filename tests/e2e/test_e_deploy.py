@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from ops.gateway.config import haproxy_file
+from tests import patience
 from tests.e2e.stack import BIN, TEXT, Stack, own_stack
 from tests.model_folders import make_bge_shaped
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.needs("haproxy")]
 
 MODEL = "tiny"
 ENTRY = """[tiny]
@@ -215,7 +216,7 @@ def test_the_new_version_comes_back_once_the_default_has_moved(deployment: Deplo
     with deployment.changing("up", "requests go to version 1.0-") as process:
         deployment.kill_server()
         stack.recovered(deployment.truth["a"], 60, MODEL)
-        process.communicate(timeout=120)
+        process.communicate(timeout=patience.scaled(120))
         assert process.returncode == 0
     assert (deployment.serving(), deployment.versions()) == ("a", ["1.0"])
     assert stack.embedkit("status").stderr == ""

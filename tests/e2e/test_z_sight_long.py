@@ -22,7 +22,7 @@ from tests.e2e.stack import Stack, own_stack
 from tests.ops.prometheus.promql import without_variables
 from tests.ops.prometheus.server import Server, wait_for
 
-pytestmark = [pytest.mark.sight, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.sight, pytest.mark.timeout(900), pytest.mark.needs("haproxy", "prometheus", "amtool")]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from tests.e2e.stack import BIN
 STUB = Path(__file__).with_name("stub-nixpkgs")
 # Where Debian names a program otherwise.
 DEBIAN = {"alertmanager": "prometheus-alertmanager"}
+# As root `nix run` goes back to the mount namespace that it came from, and so out of a chroot; not without this right.
+NIX = [*(["setpriv", "--bounding-set=-sys_admin"] if os.geteuid() == 0 else []), "nix"]
 CONFIG = """\
 experimental-features = nix-command flakes
 sandbox = false
@@ -28,6 +30,11 @@ build-users-group =
 substituters =
 flake-registry =
 """
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "nix" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.needs("nix"))
 
 
 def needed_names() -> dict[str, Any]:
@@ -63,7 +70,7 @@ class Nix:
     stub: Path
 
     def __call__(self, verb: str, output: str = "", *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        command = ["nix", *verb.split(), "--override-input", "nixpkgs", f"path:{self.stub}", "--no-write-lock-file"]
+        command = [*NIX, *verb.split(), "--override-input", "nixpkgs", f"path:{self.stub}", "--no-write-lock-file"]
         base = {key: value for key, value in os.environ.items() if not key.startswith(("EMBEDKIT_", "VIRTUAL_ENV"))}
         own = {f"NIX_{name}_DIR": str(self.folder / name.lower()) for name in ("STORE", "STATE", "LOG", "CONF")}
         own |= {"NIX_CONFIG": CONFIG, "HOME": str(self.folder), "UV_CACHE_DIR": str(Path.home() / ".cache" / "uv")}

@@ -75,11 +75,13 @@ def test_the_list_has_nothing_that_is_not_asked_for() -> None:
     assert {name for name in listed if not re.search(rf"pkgs\.{re.escape(name)}\b", asked)} == NIXS_OWN
 
 
+@pytest.mark.needs("shellcheck")
 def test_hooks_pass_bash_and_shellcheck(nix: Nix) -> None:
     """The check `hooks` builds: `bash -n` and shellcheck find nothing in env/nix/*.sh."""
     nix.ok("build --no-link", f"#checks.{SYSTEM}.hooks")
 
 
+@pytest.mark.needs("shellcheck")
 @pytest.mark.parametrize("app", ["up", "down", "test"])
 def test_an_app_outside_a_checkout_says_so(nix: Nix, app: str) -> None:
     """An app's script passes the shellcheck of its build, and its first step refuses a folder that is no checkout."""
@@ -88,6 +90,7 @@ def test_an_app_outside_a_checkout_says_so(nix: Nix, app: str) -> None:
     assert "is in no checkout of embedkit" in refused.stderr
 
 
+@pytest.mark.needs("haproxy", "prometheus", "promtool", "amtool", "tmux", "shellcheck", "readelf", "ip")
 def test_a_missing_tool_fails_by_name(nix: Nix) -> None:
     """The check `tools` asks each tool for its version; Grafana, the last, is not on a machine from Debian alone."""
     if this_machine()["grafana"]:

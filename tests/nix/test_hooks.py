@@ -5,6 +5,8 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 from ops.settings import ROOT
 
 HOOK = ROOT / "env" / "nix" / "driver.sh"
@@ -72,6 +74,7 @@ def test_without_a_driver_nothing_is_added(tmp_path: Path) -> None:
     assert list((tmp_path / "driver").iterdir()) == []
 
 
+@pytest.mark.needs("readelf")
 def test_the_shells_bring_all_that_the_wheels_link_to() -> None:
     """Every library that an installed wheel asks for is its own, glibc's, or in the shells' two packages."""
     packages = Path(sysconfig.get_paths()["platlib"])

@@ -69,7 +69,7 @@ def test_clearing_leaves_the_folder_empty(tmp_path: Path) -> None:
     assert (outside / "kept").exists()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.needs("root")
 def test_another_users_process_is_never_ours(tmp_path: Path) -> None:
     """A process of another user with our paths, such as the sudo that started us, is not ours to end."""
     settings = settings_in(tmp_path)

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +34,7 @@ def rendered(tmp_path: Path) -> tuple[Settings, Path]:
     return settings, file
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_understands_all_of_it(rendered: tuple[Settings, Path]) -> None:
     """systemd-analyze finds nothing to remark, and no more exposure than a program that compiles at run time needs."""
     _, file = rendered
@@ -100,8 +100,9 @@ def test_what_started_it_is_spared(tmp_path: Path) -> None:
 def network_of_its_own(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A shell in a network namespace that has loopback alone; ended with all that it started."""
     command = ["unshare", "--net", "bash", "-ec", f"ip link set lo up; {script}", "bash", *arguments]
+    environ = os.environ | {"python": sys.executable}
     shell = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     try:
         yield shell
@@ -114,7 +115,7 @@ def network_of_its_own(script: str, *arguments: str) -> Iterator[subprocess.Pope
 
 # Users by number, so that it does not matter how this machine names them.
 ASK = """
-serve() { python3 -m http.server --bind 127.0.0.1 "$1" >/dev/null 2>&1 & }
+serve() { "$python" -m http.server --bind 127.0.0.1 "$1" >/dev/null 2>&1 & }
 as() { setpriv --reuid "$1" --regid "$1" --clear-groups "${@:2}"; }
 ask() { as "$1" curl -s -o /dev/null -m 5 "http://127.0.0.1:$2/" && echo "$1 $2 met" || echo "$1 $2 refused"; }
 serve "$1"; serve "$2"
@@ -127,14 +128,13 @@ ask 65534 "$1"
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a network and a firewall")
+@pytest.mark.needs("root", "nft", "ip", "curl")
 def test_the_firewall_lets_the_services_user_alone_manage(rendered: tuple[Settings, Path]) -> None:
     """While the unit runs, another user is refused at the management port, not at inference; afterwards it is gone."""
     settings, file = rendered
     text = file.read_text()
     (start,) = [line for line in commands(text, "ExecStartPre") if line.startswith("nft ")]
     (stop,) = [line for line in commands(text, "ExecStopPost") if line.startswith("nft ")]
-    assert shutil.which("nft")
     ports = [str(settings.management_port), str(settings.inference_port)]
     with network_of_its_own(ASK, *ports, start, stop) as shell:
         said, _ = shell.communicate(timeout=30)

@@ -3,7 +3,6 @@
 import http.server
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -111,9 +110,9 @@ def port() -> Iterator[int]:
     server.server_close()
 
 
+@pytest.mark.needs("tmux")
 def test_in_a_real_terminal(port: int, tmp_path: Path) -> None:
     """In tmux: the tables fit 120 columns, change by themselves, and ^C ends it with the shell as it was."""
-    assert shutil.which("tmux"), "tmux is missing: apt-get install -y tmux (.ci/debian.sh)"
     program = Path(sys.executable).parent / "embedkit"
     tmux = ["tmux", "-S", str(tmp_path / "tmux")]
     environ = {key: text for key, text in os.environ.items() if not key.startswith(("EMBEDKIT_", "TMUX"))}

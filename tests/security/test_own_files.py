@@ -79,7 +79,7 @@ def test_root_and_a_kernel_without_landlock_are_noted() -> None:
     assert (checks.confinement(0).status, checks.confinement(1).status) == ("note", "ok")
 
 
-@pytest.mark.skipif(not confine.version(), reason="this kernel has no Landlock")
+@pytest.mark.needs("landlock")
 def test_confined_no_link_is_made_and_files_move(tmp_path: Path) -> None:
     """A confined process and its children make no symbolic link, and move files between folders as before."""
     for name in ("a", "b"):

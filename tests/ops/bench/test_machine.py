@@ -1,5 +1,7 @@
 """What it ran on, and what else ran there."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -65,5 +67,5 @@ def test_others_are_seen(tmp_path: Path) -> None:
         with Contention(Settings(var=tmp_path), 1).watch() as seen:
             time.sleep(1.0)
     finally:
-        subprocess.run(["kill", "-9", started.stdout.strip()], check=True)
+        os.kill(int(started.stdout), signal.SIGKILL)
     assert seen.others > 0.1

@@ -19,7 +19,7 @@ from env.jdk import packaged_java
 from ops.settings import ROOT
 from tests.e2e.stack import OBSERVERS_OFF, Stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("namespaces", "ip"), pytest.mark.timeout(900)]
 
 # In a namespace of its own even the loopback device is down, and nothing else is there.
 ALONE = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"]), "bash", "-euc"]

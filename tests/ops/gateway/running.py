@@ -1,7 +1,6 @@
 """A real HAProxy with the kit's configuration, without supervisord."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -27,15 +26,14 @@ from ops.gateway.stage import Route
 from ops.observers import write_files
 from ops.settings import Settings
 from tests.e2e.stack import free_ports
+from tests.programs import path
 
 MINILM = Route("minilm", queue_size=64, response_timeout_s=20)
 OTHER = Route("other", queue_size=64, response_timeout_s=20)
 
 
 def haproxy() -> str:
-    found = shutil.which("haproxy")
-    assert found, "haproxy is missing: apt-get install -y haproxy (.ci/debian.sh)"
-    return found
+    return path("haproxy")
 
 
 @dataclass

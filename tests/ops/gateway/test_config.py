@@ -21,6 +21,7 @@ def lines(text: str, begin: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip().startswith(begin)]
 
 
+@pytest.mark.needs("haproxy")
 @pytest.mark.parametrize("routes", [(), (MINILM,), (MINILM, OTHER)])
 def test_haproxy_accepts_it(tmp_path: Path, routes: tuple[()]) -> None:
     """No model, one, several; in a folder with blanks and other letters."""

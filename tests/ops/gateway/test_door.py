@@ -27,6 +27,8 @@ from ops.settings import Settings
 from tests.ops.gateway.running import gateway, haproxy, served, settings_for, started
 from tests.ops.gateway.stand_in import StandIn, serving
 
+pytestmark = pytest.mark.needs("haproxy")
+
 KEYS, ALICE = with_new({}, "alice")
 USE = {"Authorization": f"Bearer {ALICE}"}
 
@@ -217,6 +219,7 @@ def test_what_is_not_the_gateway_is_silent(tmp_path: Path) -> None:
         assert [one.path for one in other.arrived] == ["/door"]
 
 
+@pytest.mark.needs("openssl")
 def test_a_door_with_tls_is_asked(tmp_path: Path, certificate: Path) -> None:
     """A certificate that nobody signed does not matter for that."""
     settings = settings_for(tmp_path, gateway_tls=certificate)

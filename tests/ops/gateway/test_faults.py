@@ -27,6 +27,8 @@ from ops.gateway.stage import Route
 from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, haproxy, served, settings_for
 from tests.ops.gateway.stand_in import StandIn, serving
 
+pytestmark = pytest.mark.needs("haproxy")
+
 BODY = orjson.dumps({"input": "a", "model": "minilm"})
 HEADERS = {"Content-Type": "application/json"}
 
@@ -196,6 +198,7 @@ def test_a_killed_master_takes_its_worker_along(tmp_path: Path) -> None:
             assert running.post().status_code == 200
 
 
+@pytest.mark.needs("openssl")
 def test_tls(tmp_path: Path, certificate: Path) -> None:
     """With a certificate the gateway speaks TLS 1.2 and newer, and nothing else."""
     settings = settings_for(tmp_path, gateway_tls=certificate)

@@ -43,6 +43,7 @@ class Converged:
         commit(self._settings, self._target, rolling_back=self._rolling_back)
 
 
+@pytest.mark.needs("haproxy")
 def test_a_deploy_and_a_rollback_bring_the_gateway_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the command returns HAProxy has the new archive's queue and time, and after a rollback the old one's."""
     settings = settings_for(tmp_path, store=tmp_path / "store")

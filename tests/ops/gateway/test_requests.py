@@ -22,6 +22,8 @@ from ops.gateway.keys import with_new, without
 from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, settings_for
 from tests.ops.gateway.stand_in import StandIn, serving
 
+pytestmark = pytest.mark.needs("haproxy")
+
 JSON = {"Content-Type": "application/json"}
 
 

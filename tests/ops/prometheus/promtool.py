@@ -1,6 +1,5 @@
 """The real promtool, which judges rules and metrics as Prometheus would."""
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,20 +7,14 @@ from typing import Any
 import yaml
 
 from ops.prometheus.rules import FOLDER
+from tests.programs import path
 
 RULES = sorted(FOLDER.glob("*.yml"))
 
 
-def installed(binary: str, package: str) -> str:
-    """The path of a program that tests need; its absence is a failure that names the package."""
-    found = shutil.which(binary)
-    assert found, f"{binary} is not installed: apt-get install {package}"
-    return found
-
-
 def promtool(*words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [installed("promtool", "prometheus"), *map(str, words)],
+        [path("promtool"), *map(str, words)],
         input=stdin,
         capture_output=True,
         text=True,

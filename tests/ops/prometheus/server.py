@@ -11,11 +11,12 @@ import requests
 
 from ops.observers import plan, write_files
 from ops.settings import Settings
+from tests import patience
 
 
 def wait_for(claim: Callable[[], Any], within_s: float, what: str) -> Any:
-    """The first true value of `claim`; fails when there is none in time."""
-    deadline = time.monotonic() + within_s
+    """The first true value of `claim`; fails when there is none within these seconds of a quiet machine."""
+    deadline = time.monotonic() + patience.scaled(within_s)
     while True:
         found = claim()
         if found:

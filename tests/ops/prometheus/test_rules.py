@@ -36,6 +36,7 @@ def test_the_rule_files_are_current() -> None:
     assert {file: file.read_text(encoding="utf-8") for file in RULES} == files()
 
 
+@pytest.mark.needs("promtool")
 def test_promtool_accepts_the_rules() -> None:
     """`promtool check rules` finds every rule and no fault."""
     done = promtool("check", "rules", *RULES)
@@ -50,6 +51,7 @@ def test_recording_rules_are_named_as_the_field_does() -> None:
     assert not [rule.record for rule in RECORDINGS if " by " in rule.expr]
 
 
+@pytest.mark.needs("promtool")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}-{next(iter(case.silent))[:20]}")
 def test_an_alert_fires_and_keeps_silent(case: Case, tmp_path: Path) -> None:
     """The alert fires on the one set of series, naming model and value, and not on the other."""
@@ -67,6 +69,7 @@ def test_an_alert_fires_and_keeps_silent(case: Case, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.needs("promtool")
 def test_an_exporter_that_was_never_there_is_an_alert(tmp_path: Path) -> None:
     """Without any target of the job, ExporterDown fires too."""
     says = {"summary": "Prometheus has no metrics from any embedkit (up 0)", "runbook_url": URL.format("ExporterDown")}
@@ -96,6 +99,7 @@ def requests_of(model: str, total: float, *, failed: float = 0, slow: float = 0,
     }
 
 
+@pytest.mark.needs("promtool")
 @pytest.mark.parametrize(
     ("name", "shares", "what"),
     [
@@ -123,6 +127,7 @@ def test_each_burn_rate_has_its_window(
     run_rule_tests(tmp_path, [test], evaluation_interval="30m")
 
 
+@pytest.mark.needs("promtool")
 def test_few_requests_burn_nothing(tmp_path: Path) -> None:
     """Half of too few requests failing is no alert."""
     few = requests_of("minilm", 1, failed=0.5, samples=90)
@@ -132,6 +137,7 @@ def test_few_requests_burn_nothing(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.needs("promtool")
 def test_past_trouble_pages_no_more(tmp_path: Path) -> None:
     """Half of all requests failed until seven minutes ago: the fast pair is silent again, the slower ones are not."""
     given = {
