@@ -3,6 +3,7 @@
 They are not part of the environment: each is run where it is installed, unless a setting says otherwise.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -48,8 +49,9 @@ class Plan:
 
 
 def find_binary(name: str) -> str | None:
-    """The program's path in this PATH."""
-    return next((found for binary in BINARIES[name] if (found := shutil.which(binary))), None)
+    """The program's path, in this PATH or where Debian puts HAProxy, which is in no ordinary user's."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin"
+    return next((found for binary in BINARIES[name] if (found := shutil.which(binary, path=path))), None)
 
 
 def _command(settings: Settings, name: str, binary: str | None, *, taken: str) -> tuple[str, ...]:
