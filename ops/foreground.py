@@ -64,8 +64,8 @@ def run_service(settings: Settings, names: Iterable[str], progress: Progress, *,
         for one in goal.values():
             commit(settings, one)  # remembers what each was served from before
         write_models(desired_file(settings), goal)
-        changes_file(settings).unlink(missing_ok=True)
         prune(settings)
+        changes_file(settings).unlink(missing_ok=True)
         command, environ = _commands(settings, goal.values(), progress, server=server)
     progress.say(f"becoming {'TorchServe' if server else 'supervisord'}; serving {', '.join(goal)}")
     os.chdir(settings.run)

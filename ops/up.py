@@ -237,6 +237,6 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
         probes = wait_until_serving(
             settings, {name: Expected(references[name], startup_s) for name in goal}, progress.say
         )
-        changes_file(settings).unlink(missing_ok=True)
         prune(settings)
+        changes_file(settings).unlink(missing_ok=True)
     return Up(probes, time.monotonic() - started)

@@ -10,7 +10,7 @@ from archives.progress import Progress
 from env.hardware import Hardware, detect
 from ops.deploy.converge import Converging, Limits
 from ops.deploy.plan import bridge_name
-from ops.desired import Served, desired_file, previous_file, read_changes, read_models
+from ops.desired import Served, desired_file, finish, previous_file, read_changes, read_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
 from ops.gateway.live import follow_models
@@ -130,5 +130,6 @@ def _replace(
     converging.run()
     prune(settings)
     follow_models(settings, read_models(desired_file(settings)).values())
+    finish(settings, model)
     took, dropped = time.monotonic() - started, tuple(converging.dropped)
     return Deployed(model, target.archive, was.archive, target != was, dropped, took)

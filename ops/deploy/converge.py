@@ -48,7 +48,7 @@ class Converging:
         self.dropped: list[str] = []
 
     def run(self) -> None:
-        """Go on until the target alone is served.
+        """Go on until the target alone is served; until `finish` a rollback goes back from it.
 
         Raises:
             RefusedError: it does not answer rightly; it is out of the server again.
@@ -69,7 +69,6 @@ class Converging:
                 step = next_step(self._target, self._management.describe(self._target.model), self._verified)
                 if step is None:
                     self._commit()
-                    finish(self._settings, self._target.model)
                     return
                 self._take(step)
             except ManagementError as error:
@@ -121,6 +120,7 @@ class Converging:
         self._say(f"{self._target.archive} is refused: taking it out again")
         Converging(self._settings, old, self._limits, self._progress).undo()
         prune(self._settings)
+        finish(self._settings, self._target.model)
         return RefusedError(f"{self._target.archive} is refused, {old.archive} goes on serving: {error}")
 
     def _remove(self, version: str) -> None:
