@@ -61,9 +61,11 @@ def claim(settings: Settings, archives: Iterable[str] = ()) -> None:
     Raises:
         OpsError: the desired state is damaged; OSError: store or var/ cannot be written.
     """
-    file = _file(settings)
+    file, wanted = _file(settings), needed(settings) | set(archives)
+    if wanted <= _claimed(file):  # nobody else writes this record, and a start may find the store read-only
+        return
     with _locked(settings):
-        _write(file, settings, _claimed(file) | needed(settings) | set(archives))
+        _write(file, settings, _claimed(file) | wanted)
 
 
 @contextlib.contextmanager

@@ -131,8 +131,8 @@ def prepare(settings: Settings, *, console: bool = False) -> list[str]:
     settings.served.mkdir(parents=True, exist_ok=True)
     try:
         claim(settings)
-    except OSError as error:  # what the last command has claimed is claimed still
-        say(f"the store does not learn which archives are needed here: {error}")
+    except (OSError, OpsError) as error:  # what the last command has claimed is claimed still
+        say(f"{settings.store} does not learn which archives are needed here: {error}")
     for folder in (settings.temp, settings.telemetry):
         leftovers.clear_folder(folder)
     settings.temp.chmod(0o700)

@@ -1,5 +1,6 @@
 """Archives in service, in a store that several deployments share."""
 
+import errno
 import hashlib
 import os
 import shlex
@@ -20,12 +21,15 @@ from archives.snapshot import Snapshot, hash_file
 from archives.store import archive_path, verification_path
 from archives.verify import Verification, read_verification
 from env.hardware import Hardware
+from env.jdk import Jdk
 from ops import prepare as preparing
+from ops import store_owners
 from ops.deploy.versions import closed
-from ops.desired import Served, commit, desired_file, forget, write_models
+from ops.desired import Served, commit, desired_file, forget, previous_file, write_models
 from ops.served import appearing, prune, publish, published
 from ops.settings import Settings
 from ops.store_owners import claim, examine_owners, identity, owners
+from ops.torchserve import launcher
 from ops.torchserve.launcher import servable
 
 
@@ -173,6 +177,27 @@ def test_archives_from_before_there_were_records(two: tuple[Settings, Settings])
     serve(a, "m", "a2")
     assert old.archive not in archives(a)
     assert stray.exists()
+
+
+def test_a_start_is_not_kept_by_its_claim(
+    two: tuple[Settings, Settings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a sandbox the store is read-only, and nothing is said where all is claimed; what cannot be claimed is told."""
+    a, _ = two
+    serve(a, "m", "1")
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(store_owners, "held", read_only)
+    monkeypatch.setattr(launcher, "find_jdk", lambda _: Jdk(Path("java"), 11, "11", "here"))
+    launcher.prepare(a)
+    assert "does not learn" not in capsys.readouterr().out
+    previous_file(a).write_text("{")
+    launcher.prepare(a)
+    said = capsys.readouterr().out
+    assert "does not learn which archives are needed here" in said
+    assert "serving m" in said
 
 
 def test_a_copied_or_recreated_var_is_another_deployment(two: tuple[Settings, Settings], tmp_path: Path) -> None:
