@@ -218,7 +218,7 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-@pytest.fixture(params=HISTORIES)
+@pytest.fixture(params=["one version", pytest.param("three versions", marks=pytest.mark.slow), "there and back"])
 def history(request: pytest.FixtureRequest) -> dict[str, str]:
     return HISTORIES[request.param]
 
@@ -246,7 +246,7 @@ def began(deployment: Deployment) -> bool:
     return False
 
 
-@pytest.mark.parametrize("words", ["deploy", "up"])
+@pytest.mark.parametrize("words", ["deploy", pytest.param("up", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("restarted", [False, True], ids=["", "restarted"])
 def test_a_rollback_undoes_it(words: str, restarted: bool, deployment: Deployment) -> None:
     """Wherever a deploy, or an `up` that deploys, was killed, with or without a restart of TorchServe after it: what
@@ -273,7 +273,7 @@ def test_a_rollback_undoes_it(words: str, restarted: bool, deployment: Deploymen
     assert (status, deployment.serves("old")) == (0, True), said
 
 
-@pytest.mark.parametrize("words", ["deploy", "up"])
+@pytest.mark.parametrize("words", ["deploy", pytest.param("up", marks=pytest.mark.slow)])
 def test_the_next_one_finishes_it(words: str, deployment: Deployment) -> None:
     """Wherever a deploy was killed the next deploy or `up` goes forward, and a rollback then goes back."""
     for step in deployment.killed("deploy"):
@@ -312,13 +312,9 @@ def test_a_rollback_of_a_killed_deploy_is_killed_too(deployment: Deployment) -> 
 @pytest.mark.parametrize("history", [HISTORIES["three versions"]], ids=["three versions"])
 def test_several_interrupted_deploys_have_one_way_back(deployment: Deployment) -> None:
     """To what served alone last, whatever was begun since."""
-    moved = ["1.2", "1.1"]
-    assert any([it.name for it in deployment.torchserve.versions] == moved for _ in deployment.killed("deploy"))
-    deployment.choose("older")
-    for step in deployment.killed("deploy"):
-        if [it.name for it in deployment.torchserve.versions] == ["1.0", "1.2"]:
-            break
-    assert step
+    for name, until in (("new", ["1.2", "1.1"]), ("older", ["1.0", "1.2"])):
+        deployment.choose(name)
+        assert any([it.name for it in deployment.torchserve.versions] == until for _ in deployment.killed("deploy"))
     assert (deployment.run("rollback")[0], deployment.serves("old")) == (0, True)
 
 
