@@ -7,7 +7,9 @@ store/
   snapshots/<name>/<revision>/      what `fetch` got from a hub
   engines/<name>/<digest>/          what choosing its backend and dtype came to (archives/resolve.py)
   staging/<name>/                   the run in progress; whatever lies here is worth nothing
-  locks/<name>.lock
+  locks/<name>.lock                 the run that fetches or packs
+  locks/<name>.archive.lock         the run that needs the archive to stay what it is
+  served/, owners/                  what is in service, and whose it is (ops/served.py, ops/store_owners.py)
 """
 
 import contextlib
@@ -53,11 +55,23 @@ def locked(store: Path, name: str) -> Iterator[None]:
 
     What a run that died has left in `staging` is removed.
     """
-    path = store / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with held(store / "locks" / f"{name}.lock"):
         shutil.rmtree(_staging_folder(store, name), ignore_errors=True)
+        yield
+
+
+def archive_locked(store: Path, name: str) -> contextlib.AbstractContextManager[None]:
+    """Have the model's archives stay what they are between packing, verifying and taking one into service: another
+    deployment with this store may pack the same version from other settings. `locked` may be taken within."""
+    return held(store / "locks" / f"{name}.archive.lock")
+
+
+@contextlib.contextmanager
+def held(file: Path) -> Iterator[None]:
+    """Hold a lock file until the block ends; waits for another, ends with the process."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

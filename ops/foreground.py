@@ -10,7 +10,7 @@ from typing import NoReturn
 from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.progress import Progress
 from env.hardware import detect
-from ops.desired import Served, commit, desired_file, write_models
+from ops.desired import Served, changes_file, commit, desired_file, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
 from ops.private import keep_private
@@ -65,6 +65,7 @@ def run_service(settings: Settings, names: Iterable[str], progress: Progress, *,
             commit(settings, one)  # remembers what each was served from before
         write_models(desired_file(settings), goal)
         prune(settings)
+        changes_file(settings).unlink(missing_ok=True)
         command, environ = _commands(settings, goal.values(), progress, server=server)
     progress.say(f"becoming {'TorchServe' if server else 'supervisord'}; serving {', '.join(goal)}")
     os.chdir(settings.run)

@@ -13,7 +13,7 @@ from archives.placement import Layout, Need, layout, need
 from archives.placement import misfits as unfit
 from archives.progress import Progress
 from archives.snapshot import Snapshot, hash_file
-from archives.store import archive_path
+from archives.store import archive_locked, archive_path
 from archives.verify import Verification, read_verification, verify
 from env.checks import Finding
 from env.chooser import installed
@@ -24,6 +24,7 @@ from ops.preflight import examine
 from ops.probe import Reference
 from ops.served import publish, published
 from ops.settings import Settings
+from ops.store_owners import examine_owners
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def _pack(spec: ModelSpec, settings: Settings, placed: Layout, progress: Progres
 
 def pack_model(settings: Settings, model: str, progress: Progress) -> PackedArchive:
     spec = spec_of(settings, model)
-    return _pack(spec, settings, layout(spec, detect()), progress)[1]
+    with archive_locked(settings.store, model):
+        return _pack(spec, settings, layout(spec, detect()), progress)[1]
 
 
 def verify_model(settings: Settings, model: str, progress: Progress) -> Verification:
@@ -75,7 +77,8 @@ def verify_model(settings: Settings, model: str, progress: Progress) -> Verifica
         snapshot = find_snapshot(spec, settings.store)
     except ArchivesError:  # the archive may have come here without what it was made of
         snapshot = None
-    return verify(archive_path(settings.store, spec.name, spec.version), snapshot=snapshot, progress=progress)
+    with archive_locked(settings.store, model):
+        return verify(archive_path(settings.store, spec.name, spec.version), snapshot=snapshot, progress=progress)
 
 
 def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware, progress: Progress) -> Prepared:
@@ -85,20 +88,18 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware, progress: P
         ArchivesError: the step that failed says why.
     """
     placed = layout(spec, hardware)
-    snapshot, packed = _pack(spec, settings, placed, progress)
-    if packed.changed:
-        progress.say(f"{spec.name}: packed {packed.path.name}, {packed.path.stat().st_size >> 20} MB")
-    verification = read_verification(packed.path)
-    if verification is None or verification.archive_sha256 != packed.sha256:
-        progress.say(f"{spec.name}: verifying the archive in a process of its own")
-        verification = verify(packed.path, snapshot=snapshot, progress=progress)
+    with archive_locked(settings.store, spec.name):
+        snapshot, packed = _pack(spec, settings, placed, progress)
+        if packed.changed:
+            progress.say(f"{spec.name}: packed {packed.path.name}, {packed.path.stat().st_size >> 20} MB")
+        verification = read_verification(packed.path)
+        if verification is None or verification.archive_sha256 != packed.sha256:
+            progress.say(f"{spec.name}: verifying the archive in a process of its own")
+            verification = verify(packed.path, snapshot=snapshot, progress=progress)
+        served = publish(settings, spec.name, spec.version, packed)
     engine = packed.manifest["engine"]
-    served = spec.model_copy(update={"backend": engine["backend"], "dtype": engine["dtype"]})
-    return Prepared(
-        served=publish(settings, spec.name, spec.version, packed),
-        reference=reference_of(verification),
-        need=need(served, placed, snapshot.parameters),
-    )
+    decided = spec.model_copy(update={"backend": engine["backend"], "dtype": engine["dtype"]})
+    return Prepared(served, reference_of(verification), need(decided, placed, snapshot.parameters))
 
 
 def misfits(prepared: Iterable[Prepared], hardware: Hardware) -> list[str]:
@@ -166,4 +167,6 @@ def examine_all(settings: Settings) -> Iterator[Finding]:
         trained, findings = _manifests(settings)
     except OpsError as error:
         trained, findings = {}, [Finding("desired state", "fail", str(error), f"rm {desired_file(settings)}")]
-    yield from examine(settings, trained=trained, misfits=judge, archives=lambda: findings)
+    yield from examine(
+        settings, trained=trained, misfits=judge, archives=lambda: (*findings, *examine_owners(settings))
+    )

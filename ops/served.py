@@ -5,32 +5,46 @@ serve something that nobody verified. So a verified archive is linked into store
 of it, and the desired state names that file.
 """
 
-import os
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from archives.pack import PackedArchive
-from archives.store import verification_path
+from archives.store import verification_path, write_whole
 from archives.verify import Verification, read_verification
-from ops.desired import Served, desired_file, previous_file, read_models
+from ops.desired import Served
 from ops.settings import Settings
+from ops.store_owners import claim, identity, releasing
 
 
 def publish(settings: Settings, model: str, version: str, packed: PackedArchive) -> Served:
     """Put a verified archive among those that can be served; returns how the desired state names it."""
     name = f"{model}-{version}-{packed.sha256[:12]}.mar"
     target = settings.served / name
-    settings.served.mkdir(parents=True, exist_ok=True)
+    claim(settings, [name])
     if not target.exists() or not target.samefile(packed.path):
-        beside = target.with_name(f".{name}.{os.getpid()}")
-        beside.unlink(missing_ok=True)
-        try:
-            beside.hardlink_to(packed.path)
-        except OSError:  # a file system without links
-            shutil.copyfile(packed.path, beside)
-        beside.replace(target)
-    shutil.copyfile(verification_path(packed.path), verification_path(target))
+        with appearing(settings, name) as beside:
+            try:
+                beside.hardlink_to(packed.path)
+            except OSError:  # a file system without links
+                shutil.copyfile(packed.path, beside)
+    write_whole(verification_path(target), verification_path(packed.path).read_bytes())
     return Served(model, version, name, packed.sha256)
+
+
+@contextlib.contextmanager
+def appearing(settings: Settings, name: str) -> Iterator[Path]:
+    """Where to write a file that then stands in store/served under this name, which is this deployment's by then."""
+    claim(settings, [name])
+    settings.served.mkdir(parents=True, exist_ok=True)
+    beside = settings.served / f".{name}.{identity(settings)}"
+    beside.unlink(missing_ok=True)
+    try:
+        yield beside
+        beside.replace(settings.served / name)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def published(settings: Settings, one: Served) -> tuple[Path, Verification | None]:
@@ -40,10 +54,11 @@ def published(settings: Settings, one: Served) -> tuple[Path, Verification | Non
 
 
 def prune(settings: Settings) -> None:
-    """Remove the archives that are neither served nor gone back to, and what a change has left beside them."""
-    states = (desired_file(settings), previous_file(settings))
-    names = {one.archive for state in states for one in read_models(state).values()}
-    keep = names | {verification_path(settings.served / name).name for name in names}
-    for path in settings.served.glob("*"):
-        if path.name not in keep:
-            path.unlink(missing_ok=True)
+    """Remove the archives of this deployment that are neither served nor gone back to, and what a change of it has left
+    beside them; use it under the deployment's lock."""
+    with releasing(settings) as unneeded:
+        for name in unneeded:
+            verification_path(settings.served / name).unlink(missing_ok=True)
+            (settings.served / name).unlink(missing_ok=True)
+    for left in settings.served.glob(f".*.{identity(settings)}"):
+        left.unlink(missing_ok=True)

@@ -167,4 +167,7 @@ def _unfinished(settings: Settings, models: Iterable[str]) -> Iterator[str]:
         if at_work:
             yield f"{model}: its version is being changed by `{at_work}`"
         else:
-            yield f"{model}: a change of its version was interrupted: `embedkit deploy {model}` finishes it"
+            yield (
+                f"{model}: a change of its version was interrupted: `embedkit deploy {model}` finishes it, "
+                f"`embedkit rollback {model}` undoes it"
+            )

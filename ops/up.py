@@ -15,7 +15,7 @@ from ops import observers
 from ops.deploy.command import START_ALLOWANCE_S, check_room
 from ops.deploy.converge import Converging, Limits
 from ops.deploy.plan import next_step
-from ops.desired import Served, commit, desired_file, read_models, rolled_back_file
+from ops.desired import Served, changes_file, commit, desired_file, read_models, rolled_back_file
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
 from ops.gateway.keys import open_unless_decided
@@ -120,10 +120,11 @@ def write_configuration(
 
 def _converge(settings: Settings, goal: Iterable[Served], limits: Limits, progress: Progress) -> None:
     """Give a running TorchServe the models it does not have yet, or has in another archive; touch no other."""
-    management = Management(settings)
+    management, desired = Management(settings), read_models(desired_file(settings))
     for one in goal:
         with contextlib.suppress(ManagementError):
-            if next_step(one, management.describe(one.model), {one.version}) is None:
+            served = next_step(one, management.describe(one.model), {one.version}) is None
+            if served and desired.get(one.model) == one:
                 continue
         Converging(settings, one, limits, progress).run()
 
@@ -180,7 +181,7 @@ def _goal(settings: Settings, prepared: Mapping[str, Prepared], progress: Progre
     desired, left = read_models(desired_file(settings)), read_models(rolled_back_file(settings))
     goal = {name: one.served for name, one in prepared.items()}
     for name, one in goal.items():
-        if left.get(name) == one and name in desired:
+        if left.get(name) == one != desired.get(name, one):
             goal[name] = desired[name]
             progress.say(f"{name}: stays with {desired[name].archive}, as it was rolled back; `embedkit deploy {name}`")
     return goal
@@ -237,4 +238,5 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
             settings, {name: Expected(references[name], startup_s) for name in goal}, progress.say
         )
         prune(settings)
+        changes_file(settings).unlink(missing_ok=True)
     return Up(probes, time.monotonic() - started)

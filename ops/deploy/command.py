@@ -10,7 +10,7 @@ from archives.progress import Progress
 from env.hardware import Hardware, detect
 from ops.deploy.converge import Converging, Limits
 from ops.deploy.plan import bridge_name
-from ops.desired import Served, desired_file, previous_file, read_models
+from ops.desired import Served, desired_file, finish, previous_file, read_changes, read_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
 from ops.gateway.live import follow_models
@@ -26,8 +26,8 @@ START_ALLOWANCE_S = 60.0
 
 @dataclass(frozen=True)
 class Deployed:
-    """What a deploy came to. `was` is the archive that served before; `dropped` names versions that were removed while
-    requests were still in flight on them."""
+    """What a deploy came to. `was` is the archive that served before, or that an interrupted deploy was bringing;
+    `dropped` names versions that were removed while requests were still in flight on them."""
 
     model: str
     archive: str
@@ -53,27 +53,29 @@ def deploy_model(settings: Settings, model: str, progress: Progress, *, drain_s:
 
 
 def rollback_model(settings: Settings, model: str, progress: Progress, *, drain_s: float | None = None) -> Deployed:
-    """Serve the archive that a model was served from before; a deploy that was interrupted before it took effect is
-    only undone.
+    """Serve the archive that a model was served from before its last deploy, whether that has ended or was interrupted,
+    at whatever point; a rollback that was interrupted is gone on with.
 
     Raises:
-        as deploy_model.
+        OpsError: there is none, or what else keeps it from being served, with the next step.
     """
     spec = spec_of(settings, model)
     with exclusive(lock_file(settings), progress.say):
         current = _served(settings, model)
         limits = Limits(spec.startup_timeout_s + START_ALLOWANCE_S, drain_s)
-        loaded = Management(settings).describe(model)
-        if any(one.archive != current.archive and one.version != bridge_name(current) for one in loaded[1:]):
-            started = time.monotonic()
-            progress.say(f"{model}: undoing a deploy that was interrupted")
-            Converging(settings, current, limits, progress).run()
-            return Deployed(model, current.archive, current.archive, False, (), time.monotonic() - started)
-        previous = read_models(previous_file(settings)).get(model)
-        if previous is None or not (settings.served / previous.archive).is_file():
+        change = read_changes(settings).get(model)
+        if change:
+            progress.say(f"{model}: a change to {change.forth.archive} was interrupted: going back from it")
+        previous = change.back if change else read_models(previous_file(settings)).get(model)
+        if previous is None or (previous == current and not change):
             raise OpsError(f"{model}: there is no archive to go back to, {current.archive} is the only one")
-        need = need_of(settings, previous, detect())
-        return _replace(settings, current, previous, need, limits=limits, progress=progress, rolling_back=True)
+        if not (settings.served / previous.archive).is_file():
+            raise OpsError(
+                f"{model}: {settings.served / previous.archive}, which it would go back to, is gone: `embedkit deploy "
+                f"{model}` serves what models.toml says"
+            )
+        was, need = change.forth if change else current, need_of(settings, previous, detect())
+        return _replace(settings, was, previous, need, limits=limits, progress=progress, rolling_back=True)
 
 
 def need_of(settings: Settings, one: Served, hardware: Hardware) -> Need:
@@ -114,7 +116,7 @@ def check_room(settings: Settings, target: Served, need: Need, hardware: Hardwar
 
 def _replace(
     settings: Settings,
-    current: Served,
+    was: Served,
     target: Served,
     need: Need,
     *,
@@ -128,5 +130,6 @@ def _replace(
     converging.run()
     prune(settings)
     follow_models(settings, read_models(desired_file(settings)).values())
+    finish(settings, model)
     took, dropped = time.monotonic() - started, tuple(converging.dropped)
-    return Deployed(model, target.archive, current.archive, target != current, dropped, took)
+    return Deployed(model, target.archive, was.archive, target != was, dropped, took)

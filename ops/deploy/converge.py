@@ -9,7 +9,7 @@ from ops.deploy.drain import wait_until_quiet
 from ops.deploy.plan import MakeDefault, Register, Remove, Step, Verify, next_step
 from ops.deploy.removed import add_removed
 from ops.deploy.versions import bridge
-from ops.desired import Served, commit, desired_file, read_models
+from ops.desired import Served, begin, commit, desired_file, finish, read_models
 from ops.errors import OpsError
 from ops.prepare import reference_of
 from ops.served import prune, published
@@ -48,18 +48,27 @@ class Converging:
         self.dropped: list[str] = []
 
     def run(self) -> None:
-        """Go on until the target alone is served.
+        """Go on until the target alone is served; until `finish` a rollback goes back from it.
 
         Raises:
             RefusedError: it does not answer rightly; it is out of the server again.
             OpsError: what else keeps it from going on; the next run goes on from there.
         """
+        begin(self._settings, self._target, rolling_back=self._rolling_back)
+        self._take_steps()
+
+    def undo(self) -> None:
+        """Take out what is not desired, without another look at what is."""
+        self._verified = {self._target.version}
+        self._take_steps()
+
+    def _take_steps(self) -> None:
         setbacks = 0
         while True:
             try:
                 step = next_step(self._target, self._management.describe(self._target.model), self._verified)
                 if step is None:
-                    commit(self._settings, self._target)
+                    self._commit()
                     return
                 self._take(step)
             except ManagementError as error:
@@ -70,10 +79,8 @@ class Converging:
                 self._verified.clear()
                 self._wait_for_server()
 
-    def undo(self) -> None:
-        """Take out what is not desired, without another look at what is."""
-        self._verified = {self._target.version}
-        self.run()
+    def _commit(self) -> None:
+        commit(self._settings, self._target, rolling_back=self._rolling_back)
 
     def _take(self, step: Step) -> None:
         model = self._target.model
@@ -85,7 +92,7 @@ class Converging:
             case Verify(version):
                 self._verify(version)
             case MakeDefault(version):
-                commit(self._settings, self._target, rolling_back=self._rolling_back)
+                self._commit()
                 self._management.set_default(model, version)
                 self._say(f"requests go to version {version} now")
             case Remove(version):
@@ -108,10 +115,12 @@ class Converging:
     def _refused(self, error: OpsError) -> OpsError:
         old = read_models(desired_file(self._settings)).get(self._target.model)
         if old is None or old == self._target:
-            return OpsError(f"{error}\n`embedkit deploy {self._target.model}` tries it again")
+            command = "rollback" if self._rolling_back else "deploy"
+            return OpsError(f"{error}\n`embedkit {command} {self._target.model}` tries it again")
         self._say(f"{self._target.archive} is refused: taking it out again")
         Converging(self._settings, old, self._limits, self._progress).undo()
         prune(self._settings)
+        finish(self._settings, self._target.model)
         return RefusedError(f"{self._target.archive} is refused, {old.archive} goes on serving: {error}")
 
     def _remove(self, version: str) -> None:

@@ -1,9 +1,9 @@
 """Archives made for a change: TorchServe knows a version by MAR-INF/MANIFEST.json, and loads no version twice.
 
-They are files, as it loads folders by linking to them, which the service may not do (ops/torchserve/confine.py).
+They are files, as it loads folders by linking to them, which the service may not do (ops/torchserve/confine.py). Their
+names hold the deployment's id: another that shares the store makes its own.
 """
 
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +16,9 @@ from archives.plan import ENTRY_NAME
 from archives.skeleton import TORCHSERVE_MANIFEST
 from ops.deploy.plan import bridge_name
 from ops.desired import Served
+from ops.served import appearing
 from ops.settings import Settings
+from ops.store_owners import identity
 
 # A dash: no version of models.toml. It has no worker, so TorchServe answers 503 at once.
 CLOSED = "closed-"
@@ -28,7 +30,7 @@ def bridge(settings: Settings, one: Served) -> str:
     Raises:
         ArchiveError: the archive is not whole.
     """
-    name = f"{one.archive.removesuffix('.mar')}-bridge.mar"
+    name = f"{one.archive.removesuffix('.mar')}-bridge-{identity(settings)}.mar"
     with _written(settings, name) as made, opened(settings.served / one.archive) as archive:
         for member in archive.infolist():
             if member.filename == TORCHSERVE_MANIFEST:
@@ -45,7 +47,7 @@ def bridge(settings: Settings, one: Served) -> str:
 
 def closed(settings: Settings, model: str) -> str:
     """A version that answers nobody, to send new requests to; returns its file's name in the store."""
-    name = f"{model}-{CLOSED}.mar"
+    name = f"{model}-{CLOSED}{identity(settings)}.mar"
     with _written(settings, name) as made:
         about = {"modelName": model, "modelVersion": CLOSED, "handler": ENTRY_NAME}
         made.writestr(TORCHSERVE_MANIFEST, orjson.dumps({"runtime": "python", "model": about}))
@@ -56,10 +58,5 @@ def closed(settings: Settings, model: str) -> str:
 @contextmanager
 def _written(settings: Settings, name: str) -> Iterator[zipfile.ZipFile]:
     """An archive of stored members to fill, which then stands in the store in place of one of that name."""
-    target, beside = settings.served / name, settings.served / f".{name}.{os.getpid()}"
-    try:
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as made:
-            yield made
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with appearing(settings, name) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as made:
+        yield made

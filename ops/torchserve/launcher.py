@@ -26,6 +26,7 @@ from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
 from ops.settings import Settings
 from ops.state_files import read_state
+from ops.store_owners import claim
 from ops.torchserve import config, confine, leftovers, pidfile
 from ops.torchserve.scheduling import as_a_batch
 
@@ -133,6 +134,10 @@ def prepare(settings: Settings, *, console: bool = False) -> list[str]:
     if ended:
         say(f"ended what an earlier server left: pids {', '.join(map(str, ended))}")
     settings.served.mkdir(parents=True, exist_ok=True)
+    try:
+        claim(settings)
+    except (OSError, OpsError) as error:  # what the last command has claimed is claimed still
+        say(f"{settings.store} does not learn which archives are needed here: {error}")
     for folder in (settings.temp, settings.telemetry):
         leftovers.clear_folder(folder)
     settings.temp.chmod(0o700)

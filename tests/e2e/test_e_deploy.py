@@ -222,6 +222,25 @@ def test_the_new_version_comes_back_once_the_default_has_moved(deployment: Deplo
     assert stack.embedkit("status").stderr == ""
 
 
+@pytest.mark.parametrize("until", ["workers ready", "requests go to version 1.0-", "version 1.0 is removed"])
+def test_a_rollback_undoes_a_killed_deploy(deployment: Deployment, until: str) -> None:
+    """Before the default moved, after it, and with the old version gone from the server: the old archive serves alone
+    again, a killed server comes back with it, and `up` stays with it."""
+    stack = deployment.stack
+    before = stack.post({"input": TEXT}, MODEL).headers["X-Embedkit-Fingerprint"]
+    deployment.choose("b")
+    with deployment.changing("deploy", until):
+        pass
+    assert "`embedkit rollback tiny` undoes it" in stack.embedkit("status", check=False).stderr
+    done = orjson.loads(stack.embedkit("rollback", MODEL, "--json").stdout)
+    assert (done["changed"], deployment.serving(), deployment.versions()) == (True, "a", ["1.0"])
+    deployment.kill_server()
+    stack.recovered(deployment.truth["a"], 60, MODEL)
+    assert stack.post({"input": TEXT}, MODEL).headers["X-Embedkit-Fingerprint"] == before
+    assert "as it was rolled back" in stack.embedkit("up").stderr
+    assert deployment.serving() == "a"
+
+
 def test_a_drain_loses_nothing_it_accepted(deployment: Deployment) -> None:
     """Under load `down --drain` refuses with 503 until nobody listens any more; no request loses its answer before."""
     stack, stopping = deployment.stack, 0.0
