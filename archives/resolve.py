@@ -78,7 +78,9 @@ def resolve(
     names = ", ".join(f"{one.backend} {one.dtype}" for one in wanted)
     progress.say(f"{spec.name}: choosing among {names}: the first whose vectors are float32's (kept for the next time)")
     with staging(store, spec.name) as folder:
-        tried = _try(spec, snapshot, wanted, folder, threads=threads, timeout_s=TRIAL_SECONDS)
+        tried, notes = _try(spec, snapshot, wanted, folder, threads=threads, timeout_s=TRIAL_SECONDS)
+        for note in notes:
+            progress.say(f"{spec.name}: {note}")
         taken = tried[-1]
         if not taken.get("cosine", -1.0) >= BARS[taken["dtype"]]:
             raise PackError(
@@ -95,15 +97,13 @@ def resolve(
 
 def _try(
     spec: ModelSpec, snapshot: Snapshot, wanted: Sequence[Candidate], folder: Path, *, threads: int, timeout_s: float
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
     root = folder / "archive"
     package, sources = worker_sources()
     for name, content in sources.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
-    for name in snapshot.files:
-        (root / "model" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "model" / name).symlink_to(snapshot.root / name)
+    snapshot.lay_out(root / "model")
     card = {
         "model": spec.name,
         "version": spec.version,
@@ -142,8 +142,7 @@ def _try(
         ) from None
     if "error" in found:
         raise PackError(f"{spec.name}: no backend can be tried: {found['error']}")
-    tried: list[dict[str, Any]] = found["tried"]
-    return tried
+    return found["tried"], found["notes"]
 
 
 def _keep(root: Path, kept: Path, taken: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], device: str) -> None:
