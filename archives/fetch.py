@@ -8,7 +8,7 @@ from archives import hub, selection
 from archives.catalogue import ModelSpec
 from archives.errors import FetchError
 from archives.progress import SILENT, Progress
-from archives.snapshot import HashCache, Snapshot, content_revision
+from archives.snapshot import HashCache, Snapshot, content_revision, contents_of
 from archives.sources import HubSource, PackageSource
 from archives.store import disk_errors, locked, snapshots_folder
 from handlers.model_folder import MODULES
@@ -72,8 +72,7 @@ def _in_place(spec: ModelSpec, root: Path, revision: str | None, store: Path, pr
     names = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()]
     if MODULES not in names:
         raise selection.no_modules(names, where)
-    contents = Snapshot(spec.name, {}, "", root, {}).contents  # looked at before gigabytes are hashed
-    chosen = selection.choose(names, contents.modules, where)
+    chosen = selection.choose(names, contents_of(root, where).modules, where)  # refused before gigabytes are hashed
     total = sum((root / name).stat().st_size for name in chosen)
     done = 0
 

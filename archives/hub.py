@@ -22,7 +22,7 @@ from archives.progress import Progress
 from archives.snapshot import FileEntry, Snapshot
 from archives.sources import HubSource
 from archives.store import write_whole
-from handlers.model_folder import MODULES, LoadError, metadata, read_contents
+from handlers.model_folder import MODULES, metadata
 
 ATTEMPTS = 5  # in a row without a new byte
 PAUSE_SECONDS = 1.0  # before the second attempt; doubled for each further one
@@ -141,7 +141,7 @@ def _download(name: str, repository: Repository, folder: Path, progress: Progres
         with _watched(root, total, progress):
             for each in small:
                 _get(repository, each, root)
-            _look_at(root, where)
+            snapshot.contents_of(root, where)
             for each in (each for each in chosen if each not in small):
                 _get(repository, each, root)
         shutil.rmtree(root / ".cache", ignore_errors=True)
@@ -161,14 +161,6 @@ def _download(name: str, repository: Repository, folder: Path, progress: Progres
     finally:
         if not resumable:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def _look_at(root: Path, where: str) -> None:
-    """Refuse what may not be served while its small files alone are here."""
-    try:
-        read_contents(root)
-    except LoadError as error:
-        raise FetchError(str(error).replace(str(root), where)) from error
 
 
 class _CutError(FetchError):

@@ -177,7 +177,7 @@ def probe(folder: Path, model: Path | None) -> dict[str, Any]:
     # The archive's own loader goes first: it refuses what sentence-transformers would run, or make up.
     service = load(folder, card, len(texts))
     if model is not None:
-        if not model.is_relative_to(folder):
+        if not model.resolve().is_relative_to(folder):
             (package,) = (path.name for path in folder.glob("embedkit_worker_*"))
             importlib.import_module(f"{package}.loading").load(model, device="cpu", dtype="float32")
         expected = reference(model, card, texts)
@@ -189,8 +189,13 @@ def probe(folder: Path, model: Path | None) -> dict[str, Any]:
         "texts": texts,
         "vectors": expected,
         "min_cosine": compare(first.vectors + rest.vectors, expected),
-        "notes": [note.replace(f"{folder}/", "") for note in service._entry_point.__self__.engine.notes],
+        "notes": [note.replace(f"{folder}/", "") for note in _notes(service)],
     }
+
+
+def _notes(service: Any) -> Sequence[str]:
+    """What the archive's handler has to tell of its model; an older kit's tells nothing."""
+    return getattr(getattr(service._entry_point.__self__, "engine", None), "notes", ())
 
 
 def _explain(error: BaseException, folder: Path) -> str:

@@ -52,10 +52,7 @@ class Snapshot:
     @cached_property
     def contents(self) -> Contents:
         """What the folder holds. Raises FetchError where it holds anything that may not be served."""
-        try:
-            return read_contents(self.root)
-        except LoadError as error:
-            raise FetchError(str(error)) from error
+        return contents_of(self.root, str(self.root))
 
     @property
     def served(self) -> dict[str, FileEntry]:
@@ -88,6 +85,18 @@ class Snapshot:
     def parameters(self) -> int:
         """How many numbers the weights hold, for `archives.placement.need`."""
         return sum(_parameters(self.root / name, entry.bytes) for name, entry in self.files.items())
+
+
+def contents_of(root: Path, where: str) -> Contents:
+    """What a folder holds, by its small files; `where` is what errors call it.
+
+    Raises:
+        FetchError: it holds something that may not be served.
+    """
+    try:
+        return read_contents(root)
+    except LoadError as error:
+        raise FetchError(str(error).replace(str(root), where)) from error
 
 
 def _parameters(path: Path, size: int) -> int:

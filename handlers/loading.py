@@ -23,7 +23,6 @@ from .packing import WEIGHTED_SUMS
 __all__ = ["LoadError", "LoadedModel", "described", "load", "quietly", "transformer_of"]
 
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
-_DIMENSION = "get_sentence_embedding_dimension"
 # Their forward pass is embeddings, then encoder. Called as they are, they compute a pooler that nobody reads, ask the
 # device whether anything is padded (on a GPU that waits for all that was launched), and make the mask as large as
 # the scores of all tokens by all tokens.
@@ -120,8 +119,10 @@ def load(folder: Path, *, device: str, dtype: Dtype) -> LoadedModel:
 
         transformer = transformer_of(folder / first.path, read)
         others = [getattr(models, module.type.rpartition(".")[2]).load(str(folder / module.path)) for module in rest]
-    sizes = [module.get_sentence_embedding_dimension() for module in others if hasattr(module, _DIMENSION)]
-    loaded = described(folder, transformer, others, dimensions=int(sizes[-1]), notes=notes)
+    last = [module for module in others if hasattr(module, "get_sentence_embedding_dimension")][-1]
+    loaded = described(
+        folder, transformer, others, dimensions=int(last.get_sentence_embedding_dimension()), notes=notes
+    )
     transformer.auto_model.to(device=torch.device(device), dtype=getattr(torch, dtype))
     for module in (transformer, *others):
         module.to(device)

@@ -74,8 +74,8 @@ MODULE_CLASSES: Mapping[str, Mapping[str, Setting]] = {
 TRANSFORMER, POOLING, *_ = MODULE_CLASSES
 _MODULE_KEYS = frozenset({"idx", "name", "path", "type"})
 
-# Text models of transformers 4.48.3 that have a fast tokenizer. Left out: those made of other models that the folder
-# names, and those that compile code when they are imported.
+# Text models of the pinned transformers that have a fast tokenizer. Left out: those made of other models that the
+# folder names, and those that compile code when they are imported.
 MODEL_TYPES = frozenset(
     {
         "albert", "bart", "bert", "big_bird", "bloom", "camembert", "convbert", "data2vec-text", "deberta",
@@ -250,10 +250,10 @@ def _check_names(folder: Path, module: Module) -> None:
         needs = "; auto_map names Python of the folder's own, which is never run" if values.get("auto_map") else ""
         model = values.get("model_type")
         if name == "config.json" and (not isinstance(model, str) or model not in MODEL_TYPES):
-            raise LoadError(f"{path}: model_type {model!r} is no text model of transformers 4.48.3{needs}")
+            raise LoadError(f"{path}: model_type {model!r} is not one that is served{needs}")
         kind = values.get("tokenizer_class")
         if kind is not None and (not isinstance(kind, str) or _plain_name(kind) not in TOKENIZERS):
-            raise LoadError(f"{path}: tokenizer_class {kind!r} is no fast tokenizer of transformers 4.48.3{needs}")
+            raise LoadError(f"{path}: tokenizer_class {kind!r} is not one that is served{needs}")
 
 
 def _plain_name(tokenizer_class: str) -> str:

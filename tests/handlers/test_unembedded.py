@@ -68,6 +68,21 @@ def test_a_whole_tokenizer_is_told_nothing_of(tmp_path: Path, caplog: pytest.Log
     assert "rows" not in caplog.text
 
 
+def test_padding_without_an_embedding_is_none(extended: Path, tmp_path: Path) -> None:
+    """A padding token that was added and has no row: texts of different lengths are computed together all the same."""
+    folder = Path(shutil.copytree(extended, tmp_path / "model"))
+    edited = json.loads((folder / "tokenizer_config.json").read_text()) | {"pad_token": "<ticket>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(edited))
+    (folder / "special_tokens_map.json").unlink()
+    worker = Worker(SentenceHandler(), unpack(tmp_path / "archive", folder, device="cpu"))
+    assert worker.handler.engine._embedder._model.tokenizer.pad_token_id == ROWS + 1  # type: ignore[attr-defined]
+    texts = ["short", "long enough to need a row of its own, " * 5]
+    together = worker.ask_one(json_body({"input": texts}))
+    assert together.status == 200
+    alone = [worker.ask_one(json_body({"input": text})).vectors[0] for text in texts]
+    assert together.vectors[0] == pytest.approx(alone[0], abs=1e-5)
+
+
 def test_a_token_around_every_text_ends_the_load(extended: Path, tmp_path: Path) -> None:
     """Where each text gets such a token, no text can be computed: the model is refused."""
     folder = Path(shutil.copytree(extended, tmp_path / "model"))
