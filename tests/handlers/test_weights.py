@@ -3,12 +3,15 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from handlers.loading import LoadError, load
+from handlers.weights import read_whole
 from tests.model_folders import minilm_folder
 
 Weights = dict[str, torch.Tensor]
@@ -100,3 +103,49 @@ def test_behind_a_prefix_what_lacks_is_found(damaged: Damaged) -> None:
 
     with pytest.raises(LoadError, match=NORM):
         load(damaged(change), device="cpu", dtype="float32")
+
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 50}
+CONFIGS = {
+    "bert": transformers.BertConfig(**SIZES),
+    "xlm-roberta": transformers.XLMRobertaConfig(**SIZES),
+    "mpnet": transformers.MPNetConfig(**SIZES),
+    "albert": transformers.AlbertConfig(**SIZES, embedding_size=16),
+    "distilbert": transformers.DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=64, vocab_size=50),
+    "gpt2": transformers.GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=50),
+    "qwen2": transformers.Qwen2Config(**SIZES, num_key_value_heads=2),
+    "t5": transformers.T5Config(d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2, vocab_size=50),
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_no_weight_is_made_up(kind: str, tmp_path: Path) -> None:
+    """Of architectures of several kinds: whichever weight lacks, it is refused, or the token vectors are the same."""
+    config = CONFIGS[kind]
+    torch.manual_seed(0)
+    saved = transformers.AutoModel.from_config(config).eval()
+    reader = transformers.T5EncoderModel if kind == "t5" else transformers.AutoModel
+    saved.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    ids = torch.tensor([[5, 6, 7, 8]])
+
+    def tokens(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            found: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=False)[0]
+        return found
+
+    model, notes = read_whole(reader, tmp_path, config)
+    expected = tokens(model)
+    assert [note for note in notes if "lacks" in note] == []
+    refused = 0
+    for name in weights:
+        save_file({key: value for key, value in weights.items() if key != name}, tmp_path / "model.safetensors",
+                  metadata={"format": "pt"})  # fmt: skip
+        try:
+            model, notes = read_whole(reader, tmp_path, config)
+        except LoadError as error:
+            assert name in str(error)  # noqa: PT017 - some are refused, others are not needed
+            refused += 1
+        else:
+            assert torch.equal(expected, tokens(model)), name
+    assert refused > 5
