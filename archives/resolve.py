@@ -78,9 +78,7 @@ def resolve(
     names = ", ".join(f"{one.backend} {one.dtype}" for one in wanted)
     progress.say(f"{spec.name}: choosing among {names}: the first whose vectors are float32's (kept for the next time)")
     with staging(store, spec.name) as folder:
-        tried, notes = _try(spec, snapshot, wanted, folder, threads=threads, timeout_s=TRIAL_SECONDS)
-        for note in notes:
-            progress.say(f"{spec.name}: {note}")
+        tried = _try(spec, snapshot, wanted, folder, threads=threads, timeout_s=TRIAL_SECONDS, progress=progress)
         taken = tried[-1]
         if not taken.get("cosine", -1.0) >= BARS[taken["dtype"]]:
             raise PackError(
@@ -96,8 +94,15 @@ def resolve(
 
 
 def _try(
-    spec: ModelSpec, snapshot: Snapshot, wanted: Sequence[Candidate], folder: Path, *, threads: int, timeout_s: float
-) -> tuple[list[dict[str, Any]], list[str]]:
+    spec: ModelSpec,
+    snapshot: Snapshot,
+    wanted: Sequence[Candidate],
+    folder: Path,
+    *,
+    threads: int,
+    timeout_s: float,
+    progress: Progress,
+) -> list[dict[str, Any]]:
     root = folder / "archive"
     package, sources = worker_sources()
     for name, content in sources.items():
@@ -142,7 +147,10 @@ def _try(
         ) from None
     if "error" in found:
         raise PackError(f"{spec.name}: no backend can be tried: {found['error']}")
-    return found["tried"], found["notes"]
+    for note in found["notes"]:
+        progress.say(f"{spec.name}: {note}")
+    tried: list[dict[str, Any]] = found["tried"]
+    return tried
 
 
 def _keep(root: Path, kept: Path, taken: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], device: str) -> None:

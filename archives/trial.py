@@ -131,13 +131,14 @@ class Trial:
         reference = parity.Reference(self.texts, self.expected, bar)
         (self.folder / parity.REFERENCE_NAME).write_bytes(reference.to_json())
 
-    def without_place(self, said: str) -> str:
-        """The same without the folder's name: an archive must not depend on where it was made."""
-        return said.replace(f"{self.folder}/", "")
-
     def _card(self, backend: str, dtype: str) -> Any:
         changed = {"backend": backend, "dtype": dtype} | ({"device": "cpu"} if backend == "openvino" else {})
         return self._worker["card"].ServingCard(**{**self.card, **changed})
+
+
+def without_place(said: str, job: dict[str, Any]) -> str:
+    """The same without the folder's name: an archive must not depend on where it was made, and the folder goes."""
+    return said.replace(f"{job['folder']}/", "")
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             cosine = trial.cosine(backend, dtype)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the next candidate may do
             traceback.print_exc()
-            said = trial.without_place(str(error))
+            said = without_place(str(error), job)
             tried.append({"backend": backend, "dtype": dtype, "reason": f"{type(error).__name__}: {said}"[:500]})
             continue
         if not math.isfinite(cosine):  # float16 overflows; the next candidate may not
@@ -159,15 +160,16 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         if cosine >= trial.bars[dtype]:
             trial.write_reference(trial.bars[dtype])
             break
-    return {"tried": tried, "notes": [trial.without_place(note) for note in trial.notes]}
+    return {"tried": tried, "notes": [without_place(note, job) for note in trial.notes]}
 
 
 def main(job: Path, result: Path) -> int:
+    about = json.loads(job.read_bytes())
     try:
-        found = run(json.loads(job.read_bytes()))
+        found = run(about)
     except Exception as error:  # noqa: BLE001 - told to the person who packs
         traceback.print_exc()
-        found = {"error": f"{type(error).__name__}: {error}"}
+        found = {"error": without_place(f"{type(error).__name__}: {error}", about)}
     result.write_text(json.dumps(found))
     return 1 if "error" in found else 0
 

@@ -49,8 +49,8 @@ _ACTIVATIONS = _one_of(
     "torch.nn.modules.linear.Identity",
     required=True,
 )
-# Module class → the keys of its configuration. Each is shown to serve as plain sentence-transformers does
-# (tests/handlers/test_modules.py); they are called by their names below.
+# Module class → the keys of its configuration; the first two are those that every model has. Each serves as plain
+# sentence-transformers does (tests/handlers/test_modules.py).
 MODULE_CLASSES: Mapping[str, Mapping[str, Setting]] = {
     "sentence_transformers.models.Transformer": {"max_seq_length": _LIMIT, "do_lower_case": _FLAG},
     "sentence_transformers.models.Pooling": {

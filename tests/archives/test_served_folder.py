@@ -102,7 +102,9 @@ def without_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_missing_weights_are_refused_by_the_trial(without_norm: Path, tmp_path: Path) -> None:
     """Where backend and dtype are chosen, a model without one LayerNorm is not packed: the weights are named."""
     spec = spec_of(without_norm)
-    with pytest.raises(PackError, match=rf"model/model\.safetensors lacks {NORM}\.bias, {NORM}\.weight, .* again"):
+    with pytest.raises(
+        PackError, match=rf"LoadError: model/model\.safetensors lacks {NORM}\.bias, {NORM}\.weight, .* again"
+    ):
         pack(spec, fetch(spec, tmp_path), LAYOUT, tmp_path, lock=LOCK)
 
 
