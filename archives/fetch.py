@@ -1,15 +1,17 @@
 """Have a model's files: downloaded from a hub into the store, or found in a folder or a package and left there."""
 
 import importlib.metadata
+from dataclasses import replace
 from pathlib import Path
 
 from archives import hub, selection
 from archives.catalogue import ModelSpec
 from archives.errors import FetchError
 from archives.progress import SILENT, Progress
-from archives.snapshot import HashCache, Snapshot, content_revision
+from archives.snapshot import HashCache, Snapshot, content_revision, contents_of
 from archives.sources import HubSource, PackageSource
 from archives.store import disk_errors, locked, snapshots_folder
+from handlers.model_folder import MODULES
 
 
 def fetch(spec: ModelSpec, store: Path, *, progress: Progress = SILENT, refresh: bool = False) -> Snapshot:
@@ -24,7 +26,9 @@ def fetch(spec: ModelSpec, store: Path, *, progress: Progress = SILENT, refresh:
     source = spec.source
     with disk_errors(FetchError, f"fetching {spec.name}", store), locked(store, spec.name):
         if isinstance(source, HubSource):
-            return hub.fetch(spec.name, source, snapshots_folder(store, spec.name), progress, refresh=refresh)
+            return _still_served(
+                hub.fetch(spec.name, source, snapshots_folder(store, spec.name), progress, refresh=refresh)
+            )
         if isinstance(source, PackageSource):
             version, root = _installed(source)
             return _in_place(spec, root, version, store, progress)
@@ -35,11 +39,18 @@ def find_snapshot(spec: ModelSpec, store: Path) -> Snapshot | None:
     """The model's files if they are here; asks no hub. A folder or package is always looked at anew.
 
     Raises:
-        FetchError: the folder or package is not there, or is no model.
+        FetchError: the folder or package is not there, or what is there may not be served.
     """
     if isinstance(spec.source, HubSource):
-        return hub.find(spec.name, spec.source, snapshots_folder(store, spec.name))
+        found = hub.find(spec.name, spec.source, snapshots_folder(store, spec.name))
+        return found and _still_served(found)
     return fetch(spec, store)
+
+
+def _still_served(found: Snapshot) -> Snapshot:
+    """What is served of it today: an older kit may have fetched it, and taken more."""
+    chosen = selection.choose(found.files, found.contents.modules, str(found.root))
+    return replace(found, files={name: found.files[name] for name in chosen})
 
 
 def _installed(source: PackageSource) -> tuple[str, Path]:
@@ -59,10 +70,9 @@ def _in_place(spec: ModelSpec, root: Path, revision: str | None, store: Path, pr
     if not root.is_dir():
         raise FetchError(f"{where}: no such folder: check `source` of {spec.name} in models.toml")
     names = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()]
-    if selection.MODULES not in names:
+    if MODULES not in names:
         raise selection.no_modules(names, where)
-    modules = selection.parse_modules((root / selection.MODULES).read_bytes(), where)
-    chosen = selection.choose(names, modules, where)
+    chosen = selection.choose(names, contents_of(root, where).modules, where)  # refused before gigabytes are hashed
     total = sum((root / name).stat().st_size for name in chosen)
     done = 0
 

@@ -22,6 +22,7 @@ from archives.progress import Progress
 from archives.snapshot import FileEntry, Snapshot
 from archives.sources import HubSource
 from archives.store import write_whole
+from handlers.model_folder import MODULES, metadata
 
 ATTEMPTS = 5  # in a row without a new byte
 PAUSE_SECONDS = 1.0  # before the second attempt; doubled for each further one
@@ -121,7 +122,7 @@ def _look_up(source: HubSource) -> Repository:
 
 def _download(name: str, repository: Repository, folder: Path, progress: Progress) -> Snapshot:
     where = f"{repository.hub}@{repository.commit}"
-    if selection.MODULES not in repository.files:
+    if MODULES not in repository.files:
         raise selection.no_modules(repository.files, where)
     partial = folder / f".partial-{repository.commit}"
     for other in folder.glob(".partial-*"):
@@ -131,13 +132,17 @@ def _download(name: str, repository: Repository, folder: Path, progress: Progres
     resumable = False
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _get(repository, selection.MODULES, root)
-        modules = selection.parse_modules((root / selection.MODULES).read_bytes(), where)
+        _get(repository, MODULES, root)
+        modules = selection.parse_modules((root / MODULES).read_bytes(), where)
         chosen = selection.choose(repository.files, modules, where)
         total = sum(repository.files[each].bytes for each in chosen)
         _require_space(root, total, where)
+        small = [each for each in chosen if each in metadata(modules)]
         with _watched(root, total, progress):
-            for each in chosen:
+            for each in small:
+                _get(repository, each, root)
+            snapshot.contents_of(root, where)
+            for each in (each for each in chosen if each not in small):
                 _get(repository, each, root)
         shutil.rmtree(root / ".cache", ignore_errors=True)
         files = {each: _checked(repository, each, root) for each in chosen}

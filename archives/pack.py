@@ -74,6 +74,8 @@ def pack(
         plan = make_plan(spec, snapshot, resolution, layout, lock)
         if not force and (current := _current(plan, store)) is not None:
             return PackedArchive(path, archive_digest(path), current, changed=False)
+        if left_out := snapshot.contents.left_out:
+            progress.say(f"{spec.name}: not packed, as nothing of it is evaluated: {', '.join(left_out)}")
         with staging(store, spec.name) as folder:
             small = make_skeleton(spec.name, spec.version, plan.small, folder / "skeleton")
             manifest = _manifest(plan, small)

@@ -100,6 +100,7 @@ def make_plan(spec: ModelSpec, snapshot: Snapshot, resolution: Resolution, layou
         ENTRY_NAME: _entry(package, module, name),
         CONFIG_NAME: _model_config(spec, resolution, layout),
         CARD_NAME: card.to_json(),
+        **{f"{MODEL_FOLDER}/{name}": content for name, content in snapshot.contents.replaced.items()},
     }
     moved, left_out = _moved(snapshot, resolution)
     about: dict[str, object] = {
@@ -133,6 +134,8 @@ def _moved(snapshot: Snapshot, resolution: Resolution) -> tuple[dict[str, Moved]
     moved, left_out = {}, {}
     for name, entry in snapshot.files.items():
         path = f"{MODEL_FOLDER}/{name}"
+        if name in snapshot.contents.replaced:
+            continue  # made, not moved
         if resolution.carries_weights or not is_weights(name):
             moved[path] = Moved(snapshot.root / name, entry)
         else:

@@ -173,12 +173,14 @@ def probe(folder: Path, model: Path | None) -> dict[str, Any]:
     card = json.loads((folder / "embedkit.json").read_bytes())
     sys.meta_path.insert(0, _Refuse())
     sys.path.insert(0, str(folder))  # where TorchServe's PYTHONPATH puts it
-    if model is None:
-        texts, expected = stored_reference(folder)
-    else:
-        texts = texts_within(card)
-        expected = reference(model, card, texts)
+    texts, expected = stored_reference(folder) if model is None else (texts_within(card), [])
+    # The archive's own loader goes first: it refuses what sentence-transformers would run, or make up.
     service = load(folder, card, len(texts))
+    if model is not None:
+        if not model.resolve().is_relative_to(folder):
+            (package,) = (path.name for path in folder.glob("embedkit_worker_*"))
+            importlib.import_module(f"{package}.loading").load(model, device="cpu", dtype="float32")
+        expected = reference(model, card, texts)
     first = ask(service, [[text] for text in texts[: len(ALONE)]])
     rest = ask(service, in_requests(texts[len(ALONE) :], card, first.longest))
     return {
@@ -187,7 +189,13 @@ def probe(folder: Path, model: Path | None) -> dict[str, Any]:
         "texts": texts,
         "vectors": expected,
         "min_cosine": compare(first.vectors + rest.vectors, expected),
+        "notes": [note.replace(f"{folder}/", "") for note in _notes(service)],
     }
+
+
+def _notes(service: Any) -> Sequence[str]:
+    """What the archive's handler has to tell of its model; an older kit's tells nothing."""
+    return getattr(getattr(service._entry_point.__self__, "engine", None), "notes", ())
 
 
 def _explain(error: BaseException, folder: Path) -> str:

@@ -78,7 +78,7 @@ def resolve(
     names = ", ".join(f"{one.backend} {one.dtype}" for one in wanted)
     progress.say(f"{spec.name}: choosing among {names}: the first whose vectors are float32's (kept for the next time)")
     with staging(store, spec.name) as folder:
-        tried = _try(spec, snapshot, wanted, folder, threads=threads, timeout_s=TRIAL_SECONDS)
+        tried = _try(spec, snapshot, wanted, folder, threads=threads, timeout_s=TRIAL_SECONDS, progress=progress)
         taken = tried[-1]
         if not taken.get("cosine", -1.0) >= BARS[taken["dtype"]]:
             raise PackError(
@@ -94,16 +94,21 @@ def resolve(
 
 
 def _try(
-    spec: ModelSpec, snapshot: Snapshot, wanted: Sequence[Candidate], folder: Path, *, threads: int, timeout_s: float
+    spec: ModelSpec,
+    snapshot: Snapshot,
+    wanted: Sequence[Candidate],
+    folder: Path,
+    *,
+    threads: int,
+    timeout_s: float,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     root = folder / "archive"
     package, sources = worker_sources()
     for name, content in sources.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
-    for name in snapshot.files:
-        (root / "model" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "model" / name).symlink_to(snapshot.root / name)
+    snapshot.lay_out(root / "model")
     card = {
         "model": spec.name,
         "version": spec.version,
@@ -142,6 +147,8 @@ def _try(
         ) from None
     if "error" in found:
         raise PackError(f"{spec.name}: no backend can be tried: {found['error']}")
+    for note in found["notes"]:
+        progress.say(f"{spec.name}: {note}")
     tried: list[dict[str, Any]] = found["tried"]
     return tried
 

@@ -4,64 +4,35 @@ Works on names alone, so that a hub's listing and a folder are chosen from alike
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-import orjson
-
 from archives.errors import FetchError
-
-MODULES = "modules.json"
-_TRANSFORMER = "sentence_transformers.models.Transformer"
-
-# What lies beside weights and is read when a model is loaded: settings, vocabularies, licences.
-_SETTINGS = re.compile(r".*\.(json|txt|model|vocab|bpe|spm)|(LICENSE|LICENCE|NOTICE)[^/]*", re.IGNORECASE)
-_UNUSED = re.compile(
-    r"data_config\.json|train(er|ing)_.*|.*requirements.*\.txt|README.*|.*\.index\.json", re.IGNORECASE
+from handlers.model_folder import (
+    MODULE_FILES,
+    MODULES,
+    ROOT_FILES,
+    TOKENIZER_FILES,
+    TRANSFORMER,
+    TRANSFORMER_FILES,
+    LoadError,
+    Module,
 )
+from handlers.model_folder import parse_modules as _parse_modules
+
+_LICENCES = re.compile(r"(LICENSE|LICENCE|NOTICE)[^/]*", re.IGNORECASE)  # they go with the weights
+_ADAPTER = "adapter_config.json"
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", re.compile(r"model-\d+-of-\d+\.safetensors"))
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", re.compile(r"pytorch_model-\d+-of-\d+\.bin"))
-_TOKENIZERS = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "tokenizer.model",
-)
-
-
-@dataclass(frozen=True)
-class Module:
-    """One step of modules.json: its sub-folder ("" for the model's own) and its class."""
-
-    path: str
-    type: str
+_TOKENIZERS = sorted(TOKENIZER_FILES - {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
 
 
 def parse_modules(content: bytes, where: str) -> list[Module]:
-    """modules.json → the model's steps, in order.
-
-    Raises:
-        FetchError: it is not what sentence-transformers writes, or leads out of the folder.
-    """
+    """modules.json → the model's steps, in order. Raises FetchError where it names anything that is not served."""
     try:
-        raw = orjson.loads(content)
-        modules = [Module(str(entry["path"]), str(entry["type"])) for entry in raw]
-    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
-        raise FetchError(f"{where}: {MODULES} is not a list of modules ({error}): get the model anew") from error
-    for module in modules:
-        parts = PurePosixPath(module.path).parts
-        if module.path.startswith("/") or "\\" in module.path or any(part.startswith(".") for part in parts):
-            raise FetchError(f"{where}: {MODULES} names the path {module.path!r}, outside the model: it is not usable")
-        if not module.type.startswith("sentence_transformers.models."):
-            raise FetchError(
-                f"{where}: {MODULES} asks for the class {module.type!r}, which sentence-transformers lacks"
-            )
-    if not any(module.type == _TRANSFORMER for module in modules):
-        raise FetchError(f"{where}: {MODULES} has no {_TRANSFORMER}: only transformer models can be served")
-    return modules
+        return _parse_modules(content, where)
+    except LoadError as error:
+        raise FetchError(str(error)) from error
 
 
 def is_weights(name: str) -> bool:
@@ -79,34 +50,33 @@ def _weights(names: set[str], kinds: tuple[str, str, re.Pattern[str]]) -> set[st
     return set()
 
 
-def _choose(names: set[str], *, transformer: bool) -> set[str]:
-    """Files of one module's folder. sentence-transformers 2.2.2 reads safetensors for the transformer only."""
-    settings = {name for name in names if _SETTINGS.fullmatch(name) and not _UNUSED.fullmatch(name)}
-    order = (_SAFETENSORS, _PICKLED) if transformer else (_PICKLED,)
-    weights = next((found for kinds in order if (found := _weights(names, kinds))), set())
-    return settings | weights
-
-
-def choose(names: Iterable[str], modules: list[Module], where: str) -> list[str]:
+def choose(names: Iterable[str], modules: Sequence[Module], where: str) -> list[str]:
     """The files to serve, sorted; `names` are relative with forward slashes.
 
     Raises:
-        FetchError: weights, config.json or a tokenizer are missing.
+        FetchError: weights, config.json or a tokenizer are missing, or the weights are an adapter's.
     """
     everything = set(names)
-    transformers = {module.path for module in modules if module.type == _TRANSFORMER}
-    chosen: set[str] = set()
-    for folder in sorted({"", *(module.path for module in modules)}):
-        prefix = f"{folder}/" if folder else ""
-        inside = {name.removeprefix(prefix) for name in everything if name.startswith(prefix)}
-        here = _choose({name for name in inside if "/" not in name}, transformer=folder in transformers)
-        chosen |= {prefix + name for name in here}
-        if folder in transformers:
-            _require(here, folder or ".", inside, where)
+    chosen = {name for name in everything if name in ROOT_FILES or _LICENCES.fullmatch(name)}
+    for module in modules:
+        inside = {name for name in everything if module.file(PurePosixPath(name).name) == name}
+        here = {PurePosixPath(name).name for name in inside}
+        # sentence-transformers 2.2.2 reads safetensors for the transformer only.
+        order = (_SAFETENSORS, _PICKLED) if module.type == TRANSFORMER else (_PICKLED,)
+        read = here & (TRANSFORMER_FILES if module.type == TRANSFORMER else MODULE_FILES)
+        read |= next((found for kinds in order if (found := _weights(here, kinds))), set())
+        read |= {name for name in here if _LICENCES.fullmatch(name)}
+        chosen |= {module.file(name) for name in read}
+        if module.type == TRANSFORMER:
+            _require(read, module.path or ".", here, where)
     return sorted(chosen)
 
 
 def _require(chosen: set[str], folder: str, inside: set[str], where: str) -> None:
+    if _ADAPTER in inside:
+        raise FetchError(
+            f"{where}: {folder}/{_ADAPTER}: an adapter to another model is not served: merge the two and save the whole"
+        )
     if "config.json" not in chosen:
         raise FetchError(f"{where}: {folder}/config.json is missing: this is not a transformers model")
     if not any(name.endswith((".safetensors", ".bin")) for name in chosen):

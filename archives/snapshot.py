@@ -1,4 +1,7 @@
-"""A snapshot: a model's files in one place, each with its hash, under a revision that names exactly them."""
+"""A snapshot: a model's files in one place, each with its hash, under a revision that names exactly them.
+
+What is served of them is the same files, but for the small ones that something is left out of (`served`, `lay_out`).
+"""
 
 import contextlib
 import hashlib
@@ -7,12 +10,14 @@ import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import orjson
 
 from archives.errors import FetchError
 from archives.store import write_whole
+from handlers.model_folder import Contents, LoadError, read_contents
 
 CHUNK = 4 << 20
 TRAINED_WITH = "config_sentence_transformers.json"
@@ -44,6 +49,27 @@ class Snapshot:
     def bytes(self) -> int:
         return sum(entry.bytes for entry in self.files.values())
 
+    @cached_property
+    def contents(self) -> Contents:
+        """What the folder holds. Raises FetchError where it holds anything that may not be served."""
+        return contents_of(self.root, str(self.root))
+
+    @property
+    def served(self) -> dict[str, FileEntry]:
+        """The files as they are served: `files`, with what is known of the contents put in place of some."""
+        replaced = self.contents.replaced
+        return {name: entry_of(replaced[name]) if name in replaced else entry for name, entry in self.files.items()}
+
+    def lay_out(self, folder: Path) -> None:
+        """Make `folder` hold the files as they are served: links, and those whose contents are replaced."""
+        for name in self.files:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if name in self.contents.replaced:
+                target.write_bytes(self.contents.replaced[name])
+            else:
+                target.symlink_to((self.root / name).absolute())
+
     @property
     def trained_with(self) -> dict[str, str]:
         """Library → version that the model was made with, as far as it says; empty if it does not."""
@@ -59,6 +85,18 @@ class Snapshot:
     def parameters(self) -> int:
         """How many numbers the weights hold, for `archives.placement.need`."""
         return sum(_parameters(self.root / name, entry.bytes) for name, entry in self.files.items())
+
+
+def contents_of(root: Path, where: str) -> Contents:
+    """What a folder holds, by its small files; `where` is what errors call it.
+
+    Raises:
+        FetchError: it holds something that may not be served.
+    """
+    try:
+        return read_contents(root)
+    except LoadError as error:
+        raise FetchError(str(error).replace(str(root), where)) from error
 
 
 def _parameters(path: Path, size: int) -> int:
@@ -89,6 +127,11 @@ def hash_file(path: Path, on_bytes: Callable[[int], None] = lambda count: None) 
             size += count
             on_bytes(count)
     return FileEntry(sha256.hexdigest(), size, crc)
+
+
+def entry_of(content: bytes) -> FileEntry:
+    """The same of content in memory."""
+    return FileEntry(hashlib.sha256(content).hexdigest(), len(content), zlib.crc32(content))
 
 
 def content_revision(files: Mapping[str, FileEntry]) -> str:

@@ -8,6 +8,7 @@ Run by path in a process of its own, as probe.py is: `python -I -B trial.py JOB 
     bars        dtype → the least cosine with float32
 It writes what a candidate needs into the folder, and RESULT: {"tried": [{"backend", "dtype", "cosine"}, …]}, with a
 "reason" for the cosine where one could not be computed. The last is the one taken, where its cosine reaches the bar.
+"notes" beside it says what whoever packs should be told of the model.
 {"error": …} where nothing can be tried.
 """
 
@@ -105,7 +106,7 @@ class Trial:
         loaded = self._worker["loading"].load(self.folder / "model", device="cpu", dtype="float32")
         card = self._card("torch", "float32")
         self.texts = sample(self.card, self._worker["engine"].limit_of(loaded, card))
-        self._loaded = loaded
+        self._loaded, self.notes = loaded, loaded.notes
         self.expected = plain(self.folder / "model", self.card["max_tokens"], self.texts)
 
     def cosine(self, backend: str, dtype: str) -> float:
@@ -135,6 +136,11 @@ class Trial:
         return self._worker["card"].ServingCard(**{**self.card, **changed})
 
 
+def without_place(said: str, job: dict[str, Any]) -> str:
+    """The same without the folder's name: an archive must not depend on where it was made, and the folder goes."""
+    return said.replace(f"{job['folder']}/", "")
+
+
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Try until one passes; see the module's own words for what comes back."""
     trial = Trial(job)
@@ -144,7 +150,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             cosine = trial.cosine(backend, dtype)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the next candidate may do
             traceback.print_exc()
-            said = str(error).replace(f"{trial.folder}/", "")  # an archive must not depend on where it was made
+            said = without_place(str(error), job)
             tried.append({"backend": backend, "dtype": dtype, "reason": f"{type(error).__name__}: {said}"[:500]})
             continue
         if not math.isfinite(cosine):  # float16 overflows; the next candidate may not
@@ -154,15 +160,16 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         if cosine >= trial.bars[dtype]:
             trial.write_reference(trial.bars[dtype])
             break
-    return {"tried": tried}
+    return {"tried": tried, "notes": [without_place(note, job) for note in trial.notes]}
 
 
 def main(job: Path, result: Path) -> int:
+    about = json.loads(job.read_bytes())
     try:
-        found = run(json.loads(job.read_bytes()))
+        found = run(about)
     except Exception as error:  # noqa: BLE001 - told to the person who packs
         traceback.print_exc()
-        found = {"error": f"{type(error).__name__}: {error}"}
+        found = {"error": without_place(f"{type(error).__name__}: {error}", about)}
     result.write_text(json.dumps(found))
     return 1 if "error" in found else 0
 

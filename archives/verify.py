@@ -106,6 +106,8 @@ def _verify(
         progress.say(f"{archive.name}: every file is as its manifest says; loading it in a process of its own")
         reference, model = _model(read, unpacked, snapshot, progress)
         found = _probe(archive, unpacked, model, python, timeout_s)
+        for note in found.pop("notes"):
+            progress.say(f"{archive.name}: {note}")
     bar = BARS[card.dtype]
     if not found["min_cosine"] >= bar:  # not "<": a NaN fails
         raise VerifyError(
@@ -166,14 +168,13 @@ def _model(archive: Archive, unpacked: Path, snapshot: Snapshot | None, progress
     wanted = {f"{MODEL_FOLDER}/{name}" for name in snapshot.files}
     known = {**archive.manifest["files"], **left_out}
     copy = unpacked.parent / "snapshot"
+    snapshot.lay_out(copy)
     for path in sorted(wanted):
         name = path.removeprefix(f"{MODEL_FOLDER}/")
-        if hash_file(snapshot.root / name).sha256 != known.get(path, {}).get("sha256"):
+        if hash_file(copy / name).sha256 != known.get(path, {}).get("sha256"):
             raise VerifyError(
                 f"{archive.path}: {snapshot.root / name} is not the file it was made of: fetch and pack the model again"
             )
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).symlink_to((snapshot.root / name).absolute())
     return "snapshot", copy
 
 

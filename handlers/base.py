@@ -99,6 +99,8 @@ class EmbeddingHandler:
             reason=choice.reason,
         )
         self._telemetry = Telemetry(self.facts, telemetry_folder())
+        for note in self.engine.notes:
+            log.warning("embedkit: %s: %s", self.model_name, note)
         log.info(
             "embedkit: %s on %s (%s): %s; %s; %d dimensions, %d tokens, loaded in %.1f s",
             *(card.fingerprint, choice.device, choice.name, choice.reason, card.decision or "as the card says"),
@@ -202,6 +204,7 @@ class EmbeddingHandler:
                     limit=tokenizer.max_tokens,
                     most=self.card.max_request_tokens,
                     truncate=request.truncate,
+                    unembedded=self.engine.unembedded,
                 )
             except RequestError as error:
                 item.error = error

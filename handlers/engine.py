@@ -50,12 +50,19 @@ class Engine:
         self.max_tokens = limit_of(model, card)
         self.dimensions = embedder.dimensions
         self.vocabulary = model.vocabulary
+        self.unembedded = model.unembedded
+        self.notes = model.notes
         expected = _reference_tokens(model)
         try:
             self.tokenizer = BatchTokenizer(model.tokenizer, max_tokens=self.max_tokens, lower_case=model.lower_case)
         except ValueError as error:
             raise LoadError(f"{error}; raise max_tokens in models.toml") from error
         for wanted, got in zip(expected, self.tokenizer.encode_texts(_PROBES), strict=True):
+            if odd := [number for number in got.ids if number in self.unembedded]:
+                raise LoadError(
+                    f"the tokenizer puts {self.unembedded[odd[0]]!r} (id {odd[0]}) into every text, and the embeddings "
+                    f"have {self.vocabulary} rows: get the model again, or save it with as many"
+                )
             if wanted != got.ids and not got.truncated:
                 raise LoadError("the tokenizer gives other ids than sentence-transformers' tokenizing; not served")
         self._embedder = embedder

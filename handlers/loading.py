@@ -1,41 +1,32 @@
 """A sentence-transformers folder → its modules, ready to compute on one device.
 
-Loaded by sentence-transformers 2.2.2. The folder is data, and is kept to it: only its own module classes,
-weights without pickled code (safetensors, or torch's weights-only reading), nothing from the network.
+Loaded by sentence-transformers 2.2.2. The folder is data, and is kept to it: only the listed module classes
+(model_folder.py), weights without pickled code (safetensors, or torch's weights-only reading) and all that is computed
+with (weights.py), nothing from the network.
 """
 
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from .card import Dtype
+from .model_folder import LoadError, check_folder, settings_file
 from .packing import WEIGHTED_SUMS
 
+__all__ = ["LoadError", "LoadedModel", "described", "load", "quietly", "transformer_of"]
+
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
-_ALLOWED_MODULES = "sentence_transformers.models."
-_ALLOWED_ACTIVATIONS = "torch.nn.modules."
-# Where sentence-transformers 2.2.2 looks for the transformer's settings, in its order, and what may stand there. It
-# takes more: model_args and tokenizer_args can say trust_remote_code, which runs the folder's own Python.
-_TRANSFORMER_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-_ALLOWED_SETTINGS = frozenset({"max_seq_length", "do_lower_case"})
 # Their forward pass is embeddings, then encoder. Called as they are, they compute a pooler that nobody reads, ask the
 # device whether anything is padded (on a GPU that waits for all that was launched), and make the mask as large as
 # the scores of all tokens by all tokens.
 _BERT_LIKE = frozenset({"BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel"})
-
-
-class LoadError(Exception):
-    """A model that cannot be served; the message names the file or setting and the next step.
-
-    Not a RuntimeError: TorchServe takes any of those that mentions CUDA for a lack of memory.
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +34,8 @@ class LoadedModel:
     """`transformer` first, then the other `modules` in order; see the attributes' names for the limits.
 
     `position_limit` is how many tokens the position embeddings carry, None where they do not say;
-    `own_limit` is what the folder itself asks for.
+    `own_limit` is what the folder itself asks for. `vocabulary` is how many ids have an embedding, `unembedded` the
+    ids that the tokenizer makes beyond them, with their tokens. `notes` are what whoever loads it should be told.
     """
 
     transformer: Any
@@ -55,6 +47,8 @@ class LoadedModel:
     position_limit: int | None
     lower_case: bool
     pad_token_id: int
+    unembedded: Mapping[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def attention(self) -> str:
@@ -102,105 +96,89 @@ class LoadedModel:
         return min(limits) if limits else None
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
-    """One line of modules.json: its class, and the folder it is loaded from."""
-
-    kind: str
-    folder: Path
-
-
 def load(folder: Path, *, device: str, dtype: Dtype) -> LoadedModel:
     """The folder's model on `device`, its transformer in `dtype`, everything behind it in float32.
 
     Raises LoadError for a folder that is not complete, not trusted or not served by this kit.
     """
-    check_folder(folder)
+    first, *rest = check_folder(folder)
     import torch
 
     _keep_float32_exact(torch)
+    notes: list[str] = []
+
+    def read(kind: Any, path: str, config: Any) -> Any:
+        auto_model, said = read_whole(kind, Path(path), config)
+        notes.extend(said)
+        return auto_model
+
     with quietly(folder):
-        from sentence_transformers import SentenceTransformer
+        from sentence_transformers import models
 
-        model = SentenceTransformer(str(folder), device="cpu")
-    transformer, *others = model._modules.values()
-    if not hasattr(transformer, "auto_model"):
-        raise LoadError(f"{folder}: the first module is a {type(transformer).__name__}; a Transformer is needed")
-    dimensions = model.get_sentence_embedding_dimension() or transformer.get_word_embedding_dimension()
-    described_model = described(folder, transformer, others, dimensions=int(dimensions))
+        from .weights import read_whole
+
+        transformer = transformer_of(folder / first.path, read)
+        others = [getattr(models, module.type.rpartition(".")[2]).load(str(folder / module.path)) for module in rest]
+    last = [module for module in others if hasattr(module, "get_sentence_embedding_dimension")][-1]
+    loaded = described(
+        folder, transformer, others, dimensions=int(last.get_sentence_embedding_dimension()), notes=notes
+    )
     transformer.auto_model.to(device=torch.device(device), dtype=getattr(torch, dtype))
-    for module in others:
+    for module in (transformer, *others):
         module.to(device)
-    model.eval()
-    model.requires_grad_(False)
-    return described_model
+        module.eval()
+        module.requires_grad_(False)
+    return loaded
 
 
-def described(folder: Path, transformer: Any, others: Sequence[Any], *, dimensions: int) -> LoadedModel:
-    """What is known of a model: its modules, with weights or without, and its limits.
+def transformer_of(folder: Path, read: Callable[[Any, str, Any], Any]) -> Any:
+    """sentence-transformers' Transformer of this folder, its model made by `read` of class, folder and config."""
+    from sentence_transformers.models import Transformer
+    from transformers import AutoModel, T5Config, T5EncoderModel
 
-    Raises LoadError where there is no fast tokenizer, or nothing that pools.
+    class Read(Transformer):  # type: ignore[misc]
+        def _load_model(self, model_name_or_path: str, config: Any, cache_dir: str | None) -> None:
+            kind = T5EncoderModel if isinstance(config, T5Config) else AutoModel
+            self.auto_model = read(kind, model_name_or_path, config)
+
+    return Read(str(folder), **orjson.loads(settings_file(folder).read_bytes()))
+
+
+def described(
+    folder: Path, transformer: Any, others: Sequence[Any], *, dimensions: int, notes: Sequence[str] = ()
+) -> LoadedModel:
+    """What is known of a model: its modules, with weights or without, its limits, and what to tell of it.
+
+    Raises LoadError where there is no fast tokenizer.
     """
-    if not getattr(transformer.tokenizer, "is_fast", False):
+    tokenizer = transformer.tokenizer
+    if not getattr(tokenizer, "is_fast", False):
         raise LoadError(f"{folder}: it has no fast tokenizer (tokenizer.json), and none could be made from its files")
-    if not any(hasattr(module, "get_pooling_mode_str") for module in others):
-        raise LoadError(f"{folder / 'modules.json'}: no Pooling module makes one vector of a text's tokens")
+    rows = int(transformer.auto_model.get_input_embeddings().num_embeddings)
+    unembedded = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
+    if unembedded:
+        first = min(unembedded)
+        more = f" and {len(unembedded) - 1} more" if len(unembedded) > 1 else ""
+        notes = (
+            *notes,
+            f"its tokenizer makes {unembedded[first]!r} (id {first}){more}, and its embeddings have {rows} rows: a "
+            "text with such a token is refused with a 400; to have them served, resize the model and train it",
+        )
+    padding = tokenizer.pad_token_id
     return LoadedModel(
         transformer=transformer,
         modules=tuple(others),
-        tokenizer=transformer.tokenizer,
+        tokenizer=tokenizer,
         dimensions=dimensions,
-        vocabulary=int(transformer.auto_model.get_input_embeddings().num_embeddings),
+        vocabulary=rows,
         own_limit=transformer.max_seq_length,
         position_limit=_position_limit(transformer.auto_model),
         lower_case=bool(transformer.do_lower_case),
-        pad_token_id=transformer.tokenizer.pad_token_id or 0,
+        # Padding is masked, so any row does; one that is not there would end the whole pass.
+        pad_token_id=padding if padding is not None and padding < rows else 0,
+        unembedded=unembedded,
+        notes=tuple(notes),
     )
-
-
-def check_folder(folder: Path) -> list[Module]:
-    """The folder's modules, in order.
-
-    Raises LoadError where the folder would run code of its own choosing, or has no modules.json.
-    """
-    modules = _read_json(folder / "modules.json")
-    if not isinstance(modules, list) or not modules or not all(isinstance(module, dict) for module in modules):
-        raise LoadError(f"{folder / 'modules.json'}: a list of modules is expected")
-    checked = []
-    for module in modules:
-        kind, path = str(module.get("type")), folder / str(module.get("path", ""))
-        if not kind.startswith(_ALLOWED_MODULES):
-            raise LoadError(f"{folder / 'modules.json'}: type {kind!r} is not one of {_ALLOWED_MODULES}*")
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise LoadError(f"{folder / 'modules.json'}: path {module.get('path')!r} leads out of the folder")
-        if kind.endswith(".Dense"):
-            activation = str(_read_json(path / "config.json").get("activation_function"))
-            if not activation.startswith(_ALLOWED_ACTIVATIONS):
-                raise LoadError(f"{path / 'config.json'}: activation_function {activation!r} is not one of torch.nn's")
-        if kind.endswith(".Transformer"):
-            file = settings_file(path)
-            settings = _read_json(file)
-            if not isinstance(settings, dict) or (odd := sorted(settings.keys() - _ALLOWED_SETTINGS)):
-                said = f"{odd[0]!r} is" if isinstance(settings, dict) else "it is"
-                raise LoadError(f"{file}: {said} not one of {', '.join(sorted(_ALLOWED_SETTINGS))}: remove it")
-        checked.append(Module(kind, path))
-    return checked
-
-
-def settings_file(folder: Path) -> Path:
-    """Where sentence-transformers 2.2.2 reads a transformer's settings: the first of its names that is there."""
-    found = (folder / f"sentence_{kind}_config.json" for kind in _TRANSFORMER_SETTINGS)
-    # Without any it opens the last: the error names the one that is saved today.
-    return next((path for path in found if path.exists()), folder / f"sentence_{_TRANSFORMER_SETTINGS[0]}_config.json")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise LoadError(f"{path}: {error.strerror or error}; is this a sentence-transformers folder?") from error
-    except orjson.JSONDecodeError as error:
-        raise LoadError(f"{path}: not JSON ({error}); fetch the model again") from error
 
 
 @contextmanager
@@ -240,7 +218,7 @@ def quietly(folder: Path) -> Iterator[None]:
         logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
         try:
             yield
-        except MemoryError:
+        except (MemoryError, LoadError):
             raise
         except Exception as error:
             raise LoadError(f"{folder}: sentence-transformers cannot load it: {error}") from error

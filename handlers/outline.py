@@ -7,9 +7,8 @@ device), so that what handlers ask of a model can be asked, and nothing is compu
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from .loading import LoadedModel, LoadError, check_folder, described, quietly, settings_file
+from .loading import LoadedModel, described, quietly, transformer_of
+from .model_folder import POOLING, check_folder
 
 
 def load_outline(folder: Path) -> LoadedModel:
@@ -17,26 +16,17 @@ def load_outline(folder: Path) -> LoadedModel:
 
     Raises LoadError for a folder that is not complete, not trusted or not served by this kit.
     """
-    modules = check_folder(folder)
-    if not modules[0].kind.endswith(".Transformer"):
-        raise LoadError(f"{folder}: the first module is {modules[0].kind}; a Transformer is needed")
+    first, *rest = check_folder(folder)
     with quietly(folder):
-        transformer = _transformer(modules[0].folder)
+        transformer = transformer_of(folder / first.path, _outline)
         from sentence_transformers.models import Pooling
 
-        pooling = [Pooling.load(str(module.folder)) for module in modules if module.kind.endswith(".Pooling")]
+        pooling = [Pooling.load(str(folder / module.path)) for module in rest if module.type == POOLING]
     return described(folder, transformer, pooling, dimensions=int(transformer.get_word_embedding_dimension()))
 
 
-def _transformer(folder: Path) -> Any:
+def _outline(kind: Any, path: str, config: Any) -> Any:
     import torch
-    from sentence_transformers.models import Transformer
-    from transformers import AutoModel, T5Config, T5EncoderModel
 
-    class Outline(Transformer):  # type: ignore[misc]
-        def _load_model(self, model_name_or_path: str, config: Any, cache_dir: str | None) -> None:
-            with torch.device("meta"):
-                build = T5EncoderModel if isinstance(config, T5Config) else AutoModel.from_config
-                self.auto_model = build(config)
-
-    return Outline(str(folder), **orjson.loads(settings_file(folder).read_bytes()))
+    with torch.device("meta"):
+        return (kind.from_config if hasattr(kind, "from_config") else kind)(config)

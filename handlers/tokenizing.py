@@ -4,7 +4,7 @@ The same ids as sentence-transformers 2.2.2 makes (strip, optional lower-casing,
 tokens kept), but for a whole batch in one call, without padding, and knowing what was cut off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -97,12 +97,15 @@ class BatchTokenizer:
         return encoding.ids[:first], encoding.ids[last:]
 
 
-def check_tokens(encoded: Sequence[Tokens], *, limit: int, most: int, truncate: bool) -> None:
+def check_tokens(
+    encoded: Sequence[Tokens], *, limit: int, most: int, truncate: bool, unembedded: Mapping[int, str] | None = None
+) -> None:
     """Whether one request's texts can be computed; `limit` is the model's for a text, `most` the card's for all
-    texts of a request, `truncate` the request's wish.
+    texts of a request, `truncate` the request's wish, `unembedded` the ids that no embedding is there for.
 
-    Raises BadRequestError for the first text that holds no token at all, or, without `truncate`, for the
-    first that was cut, naming it, its tokens and the limit; TooLargeError for more than `most` tokens together.
+    Raises BadRequestError for the first text that holds no token at all, or one without an embedding, or, without
+    `truncate`, for the first that was cut, naming it, its tokens and the limit; TooLargeError for more than `most`
+    tokens together.
     """
     together = sum(len(tokens.ids) for tokens in encoded)
     if together > most:
@@ -116,6 +119,13 @@ def check_tokens(encoded: Sequence[Tokens], *, limit: int, most: int, truncate: 
         if not tokens.ids:
             raise BadRequestError(
                 f"'input[{index}]' holds nothing that this model's tokenizer reads", param="input", code="empty_input"
+            )
+        if unembedded and (odd := next((number for number in tokens.ids if number in unembedded), None)) is not None:
+            raise BadRequestError(
+                f"'input[{index}]' has the token {unembedded[odd]!r} (id {odd}), which this model's tokenizer makes "
+                "and its embeddings lack: leave it out of the text",
+                param="input",
+                code="token_without_embedding",
             )
         if tokens.truncated and not truncate:
             raise BadRequestError(

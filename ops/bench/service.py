@@ -99,15 +99,14 @@ def whole_model(settings: Settings, service: Service, unpacked: Path) -> Path:
     if snapshot is None:
         raise OpsError(f"{service.model}: its own weights are not in the store: run `embedkit fetch {service.model}`")
     folder = unpacked.parent / "whole"
-    for name, entry in snapshot.files.items():
+    for name, entry in snapshot.served.items():
         known = left_out.get(f"{MODEL_FOLDER}/{name}") or service.manifest["files"].get(f"{MODEL_FOLDER}/{name}") or {}
         if known.get("sha256") != entry.sha256:
             raise OpsError(
                 f"{snapshot.root / name} is not the file that the served archive was made of: "
                 f"run `embedkit up {service.model}`"
             )
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to((snapshot.root / name).absolute())
+    snapshot.lay_out(folder)
     return folder
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
+import orjson
 import pytest
 import requests
 from huggingface_hub import constants, errors  # type: ignore[import-untyped]
@@ -224,6 +225,31 @@ def test_no_weights(stand_in: HubStandIn, tmp_path: Path) -> None:
         del stand_in.files[name]
     with pytest.raises(FetchError, match=r"no weights.*tf_model.h5, which PyTorch cannot load"):
         fetch(spec(), tmp_path)
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "modules.json",
+            [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Asym"}],
+            r"modules\.json: type 'sentence_transformers\.models\.Asym'",
+        ),
+        ("config.json", {"model_type": "own", "auto_map": {"AutoModel": "own.Model"}}, r"model_type 'own'.*auto_map"),
+        ("1_Pooling/config.json", {"word_embedding_dimension": 64, "x": 1}, r"1_Pooling/config\.json: 'x'"),
+        ("tokenizer_config.json", {"tokenizer_class": "pipeline"}, r"tokenizer_class 'pipeline'"),
+        ("sentence_bert_config.json", {"tokenizer_args": {}}, r"'tokenizer_args'"),
+        ("adapter_config.json", {}, r"adapter_config\.json"),
+    ],
+)
+def test_refused_before_weights(file: str, content: object, message: str, stand_in: HubStandIn, tmp_path: Path) -> None:
+    """What may not be served is refused by the small files: no weight is asked for, the error names the repository
+    and the file in it, and nothing is left."""
+    stand_in.files[file] = orjson.dumps(content)
+    with pytest.raises(FetchError, match=rf"{REPOSITORY}@{COMMIT}.*{message}"):
+        fetch(spec(), tmp_path)
+    assert [path for _, path, _, _ in stand_in.log if path.endswith((".safetensors", ".bin", "vocab.txt"))] == []
     assert left_in(tmp_path) == []
 
 

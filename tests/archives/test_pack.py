@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,20 @@ def test_handlers_import_relatively() -> None:
         if line.strip().startswith(("from handlers", "import handlers", "from archives", "from ops", "from env"))
     ]
     assert named == []
+
+
+def test_archives_import_the_pure_modules_alone() -> None:
+    """archives/ takes three modules of handlers/, which import nothing heavy: fetching needs no torch."""
+    pure = {"card", "processor", "model_folder"}
+    found = {
+        module.removeprefix("handlers.")
+        for path in (ROOT / "archives").glob("*.py")
+        for module in re.findall(r"^from (handlers[.\w]*) import", path.read_text(), re.MULTILINE)
+    }
+    assert found == pure
+    code = "import sys, archives.fetch, archives.pack; print(*(sys.modules.keys() & {'torch', 'transformers'}))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
 
 
 def test_manifest(archive: PackedArchive) -> None:

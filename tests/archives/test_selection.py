@@ -4,7 +4,8 @@ import orjson
 import pytest
 
 from archives.errors import FetchError
-from archives.selection import Module, choose, parse_modules
+from archives.selection import choose, parse_modules
+from handlers.model_folder import Module
 
 PREFIX = "sentence_transformers.models."
 PLAIN = [Module("", f"{PREFIX}Transformer"), Module("1_Pooling", f"{PREFIX}Pooling")]
@@ -37,7 +38,7 @@ def test_dense_layers_are_pickles() -> None:
 
 def test_transformer_in_a_sub_folder() -> None:
     """A transformer that has its own folder is looked for there."""
-    modules = [Module("0_Transformer", f"{PREFIX}Transformer")]
+    modules = [Module("0_Transformer", f"{PREFIX}Transformer"), PLAIN[1]]
     base = ["modules.json", "0_Transformer/config.json", "0_Transformer/vocab.txt"]
     weights = "0_Transformer/model.safetensors"
     assert chosen(weights, "model.safetensors", modules=modules, base=base) == [weights]
@@ -80,12 +81,21 @@ def test_missing_parts(names: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
-        ([{"path": "../x", "type": f"{PREFIX}Transformer"}], "outside the model"),
-        ([{"path": "/etc", "type": f"{PREFIX}Transformer"}], "outside the model"),
-        ([{"path": "", "type": "custom_st.Transformer"}], "'custom_st.Transformer', which sentence-transformers lacks"),
-        ([{"path": "", "type": f"{PREFIX}CLIPModel"}], "only transformer models can be served"),
-        ({"a": 1}, "not a list of modules"),
-        ([{"idx": 0}], "not a list of modules"),
+        ([{"name": "0", "path": "../x", "type": f"{PREFIX}Transformer"}], "'../x' leads out of the model's folder"),
+        ([{"name": "0", "path": "/etc", "type": f"{PREFIX}Transformer"}], "'/etc' leads out of the model's folder"),
+        ([{"name": "0", "path": "", "type": "custom_st.Transformer"}], "type 'custom_st.Transformer' is not one of"),
+        ([{"name": "0", "path": "", "type": [1]}], "type [1] is not one of"),
+        ([{"name": "0", "path": "", "type": f"{PREFIX}Pooling"}], f"one {PREFIX}Transformer, as the first, is needed"),
+        ([{"name": 0, "path": "", "type": f"{PREFIX}Transformer"}], "needs a name and a path that are strings"),
+        ([{"name": "0", "path": "", "type": f"{PREFIX}Transformer"}], "no Pooling module"),
+        ([{"name": "0", "type": f"{PREFIX}Transformer", "kwargs": {}}], "'kwargs' of"),
+        (
+            [{"name": "0", "path": "", "type": f"{PREFIX}{kind}"} for kind in ("Transformer", "Pooling")],
+            "two modules have one name",
+        ),
+        ({"a": 1}, "a list of modules is expected"),
+        ([], "a list of modules is expected"),
+        ([{"idx": 0}], "type None is not one of"),
     ],
 )
 def test_odd_modules(modules: object, message: str) -> None:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from handlers.bge_handler import BgeHandler
 from handlers.card import CardError
 from handlers.devices import DeviceError
-from handlers.loading import LoadError, check_folder, load
+from handlers.loading import LoadError, load
+from handlers.model_folder import check_folder
 from handlers.sentence_handler import SentenceHandler
 from handlers.tao_8k_handler import Tao8kHandler
 from tests.handlers.torchserve_wire import Worker, unpack
@@ -164,6 +165,10 @@ def test_tao_needs_sdpa(tao_folder: Path, tmp_path: Path) -> None:
     """Where transformers falls back to eager attention, the tao handler refuses."""
     copy = Path(shutil.copytree(tao_folder, tmp_path / "copy"))
     edit(copy / "config.json", position_embedding_type="relative_key")
+    weights = load_file(copy / "model.safetensors")
+    distances = {f"encoder.layer.{layer}.attention.self.distance_embedding.weight" for layer in range(2)}
+    weights |= dict.fromkeys(distances, torch.zeros(2 * 8192 - 1, 16))
+    save_file({name: tensor.clone() for name, tensor in weights.items()}, copy / "model.safetensors")
 
     with pytest.raises(LoadError, match=r"'eager'.*sdpa"):
         Worker(Tao8kHandler(), unpack(tmp_path / "unpacked", copy, device="cpu"))

@@ -1,0 +1,92 @@
+"""A transformer with all the weights that it computes with: what its file lacks is found, not drawn at random.
+
+transformers fills what a weight file lacks with random numbers and says so in a line of its log. A vector would then
+differ from load to load, or, as a LayerNorm starts with ones, be the same wrong one everywhere.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .model_folder import LoadError
+
+_NAMED = 3  # of the weights that are missing
+
+
+def read_whole(kind: Any, folder: Path, config: Any) -> tuple[Any, list[str]]:
+    """(the model, of transformers' class `kind`; notes about weights that no vector depends on).
+
+    Raises LoadError where a weight that the vectors depend on is not in the file, or has another shape there.
+    """
+    try:
+        model, report = kind.from_pretrained(str(folder), config=config, output_loading_info=True)
+    except RuntimeError:  # another shape, mostly: asked again, it says of what
+        model, report = kind.from_pretrained(
+            str(folder), config=config, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+        if not report["mismatched_keys"]:
+            raise
+    file = _weights_file(folder)
+    shapes = {key: (there, here) for key, there, here in report["mismatched_keys"]}
+    lacking = {key: _own_name(model, key) for key in sorted({*report["missing_keys"], *shapes})}
+    computed_with = _used(model, [name for name in lacking.values() if name])
+    used = [key for key, name in lacking.items() if name in computed_with]
+    if odd := [key for key in used if key in shapes]:
+        there, here = (" x ".join(map(str, shape)) for shape in shapes[odd[0]])
+        raise LoadError(f"{file}: {odd[0]} is {there}, and config.json makes it {here}: get the model again")
+    if used:
+        raise LoadError(
+            f"{file} lacks {_few(used)}, without which the vectors are not the model's: get the model again, or save "
+            "it whole"
+        )
+    notes = []
+    if lacking:
+        notes.append(f"{file} lacks {_few(list(lacking))}, on which no vector depends")
+    if unexpected := sorted(report["unexpected_keys"]):
+        notes.append(f"{file} has {_few(unexpected)}, which the model has no place for")
+    return model, notes
+
+
+def _used(model: Any, names: Sequence[str]) -> list[str]:
+    """Those of the model's parameters that its token vectors depend on: without numbers in them, others come out."""
+    if not names:
+        return []
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    drawn = {name: parameters[name].detach().clone() for name in names}
+    ids = torch.arange(2, 10)[None] % model.get_input_embeddings().num_embeddings
+
+    def tokens() -> torch.Tensor:
+        output: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=False)[0]
+        return output
+
+    def depends_on(some: Sequence[str]) -> bool:
+        for name in some:
+            parameters[name].fill_(torch.nan)
+        without = tokens()  # not all NaN: attention's kernels let some of them pass for nothing
+        for name in some:
+            parameters[name].copy_(drawn[name])
+        return not torch.equal(without, whole)
+
+    with torch.no_grad():
+        whole = tokens()
+        # Mostly a pooler's: one pass says that nothing depends on any of them.
+        return [name for name in drawn if depends_on([name])] if depends_on(list(drawn)) else []
+
+
+def _own_name(model: Any, key: str) -> str | None:
+    """The parameter that the report means: its names are those of the file, with the head's prefix or without."""
+    known = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    prefix = f"{model.base_model_prefix}."
+    return next((name for name in (key, key.removeprefix(prefix), prefix + key) if name in known), None)
+
+
+def _weights_file(folder: Path) -> Path:
+    names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+    return next((folder / name for name in names if (folder / name).exists()), folder)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
