@@ -269,7 +269,10 @@ def _print_status(found: Any) -> None:
         out.print(models)
         for one in found.models:
             if one.device_reason:
-                out.print(f"[dim]{_plain(f'{one.model}: {one.device_reason}; {one.fingerprint}')}[/dim]")
+                said = f"{one.model}: {one.device_reason}; {one.fingerprint}"
+                if one.max_request_tokens:
+                    said += f"; a request: up to {one.max_request_tokens} tokens of full-length texts"
+                out.print(f"[dim]{_plain(said)}[/dim]")
     for note in found.notes:
         err.print(f"embedkit: {_plain(note)}")
     if found.problem:

@@ -14,8 +14,8 @@ from ops.errors import OpsError
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "EMBEDKIT_"
-# Not settings: what the launcher tells the workers (handlers/telemetry.py, handlers/canary.py), and env/door.py's mark.
-INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN", MARK})
+# Not settings: what the launcher tells the workers (handlers/telemetry.py, speed.py, canary.py); env/door.py's mark.
+INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_SPEED_DIR", "EMBEDKIT_CANARY_TOKEN", MARK})
 
 # Whom a changed setting concerns: the others go on as they are.
 OBSERVERS_OWN = frozenset(
@@ -189,6 +189,11 @@ class Settings(BaseModel):
     @property
     def telemetry(self) -> Path:
         return self.var / "embedkit-telemetry"
+
+    @property
+    def speed(self) -> Path:
+        """What workers have measured of this machine: kept, so that a request's limit is the same after each start."""
+        return self.state / "speed"
 
     def inference_url(self, path: str = "") -> str:
         return f"http://{met_at(self.host)}:{self.inference_port}{path}"
