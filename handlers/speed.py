@@ -55,15 +55,20 @@ class Speed:
         return sum(chunk.padded_tokens * self.a_token(chunk.width) for chunk in plan(lengths, shapes))
 
 
-def measured(embed: Callable[[list[list[int]]], Vectors], tokenizer: BatchTokenizer, shapes: Shapes) -> Speed:
-    """Measure now: short texts together, then one text as long as it can be within the time."""
+def measured(
+    embed: Callable[[list[list[int]]], Vectors],
+    tokenizer: BatchTokenizer,
+    shapes: Shapes,
+    clock: Callable[[], float],
+) -> Speed:
+    """Measure now, by a clock in seconds: short texts together, then one text as long as it can be within the time."""
     started = time.monotonic()
 
     def a_token(width: int, texts: int) -> tuple[float, float]:
-        """Seconds a computed token, and seconds of the first time, which prepares for the shape."""
+        """Seconds a computed token, and those on the wall of the first time, which prepares for the shape."""
         batch = [tokenizer.some_ids(width)] * texts
         tokens = sum(chunk.padded_tokens for chunk in plan([width] * texts, shapes))
-        best, first = _best(lambda: embed(batch))
+        best, first = _best(lambda: embed(batch), clock)
         return best / tokens, first
 
     short = width = min(_SHORT, shapes.longest)
@@ -73,7 +78,7 @@ def measured(embed: Callable[[list[list[int]]], Vectors], tokenizer: BatchTokeni
         width = min(2 * width, shapes.longest)
         of_long, took = a_token(width, 1)
     texts = tokenizer.some_texts(_CHARACTERS)
-    of_text, _ = _best(lambda: tokenizer.encode_texts(texts))
+    of_text, _ = _best(lambda: tokenizer.encode_texts(texts), clock)
     return Speed(
         seconds_a_token=of_short,
         seconds_a_token_more=max(0.0, of_long - of_short) / max(1, width - short),
@@ -102,15 +107,16 @@ def speed_folder() -> Path | None:
     return Path(named) if named else None
 
 
-def _best(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of the best of several times, and of the first."""
-    begun = now = time.monotonic()
-    took: list[float] = []
-    while not took or now - begun < _LEAST_S:
+def _best(work: Callable[[], object], clock: Callable[[], float]) -> tuple[float, float]:
+    """Seconds of the best of several times by the clock, and of the first on the wall."""
+    begun = time.monotonic()
+    best, first = float("inf"), 0.0
+    while not first or time.monotonic() - begun < _LEAST_S:
+        started = clock()
         work()
-        took.append(time.monotonic() - now)
-        now += took[-1]
-    return min(took), took[0]
+        best = min(best, clock() - started)
+        first = first or time.monotonic() - begun
+    return best, first
 
 
 def _read(file: Path, of: Mapping[str, object]) -> Speed | None:

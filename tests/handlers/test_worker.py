@@ -192,7 +192,7 @@ def test_describe_tells_what_is_served(minilm: Worker) -> None:
     answer = minilm.ask_one(Sent([], {"describe": "True"}))
 
     described = answer.json
-    assert (described["dimensions"], described["max_tokens"], described["max_request_tokens"]) == (384, 256, 131_072)
+    assert (described["dimensions"], described["max_tokens"], described["max_request_tokens"]) == (384, 256, 524_288)
     assert "pid" not in answer.json  # any client can send that header
 
 
