@@ -80,16 +80,20 @@ class Admission:
         needed = tokenizing + computing
         if needed <= self._request_s:
             return
-        size, speed = f"{characters} characters", f"{1 / self.speed.seconds_a_character:.0f} characters"
         if lengths:
             size, speed = f"{tokens} tokens", f"{tokens / computing:.0f} tokens"
+            raise self._refusal(texts, size, speed, needed, code="too_many_tokens")
+        size, speed = f"{characters} characters", f"{characters / tokenizing:.0f} characters"
+        raise self._refusal(texts, size, speed, needed, code="too_many_characters")
+
+    def _refusal(self, texts: int, size: str, speed: str, needed: float, *, code: str) -> TooLargeError:
         fit = max(1, int(texts * self._request_s / needed))
-        raise TooLargeError(
+        return TooLargeError(
             f"'input' has {texts} texts of {size} together: some {needed:.0f} s at the {speed} a second that this "
             f"worker was measured at; a request may take {self._request_s:g} s, half of response_timeout_s: send about "
             f"{fit} such {'text' if fit == 1 else 'texts'} in a request",
             param="input",
-            code="too_many_tokens" if lengths else "too_many_characters",
+            code=code,
         )
 
     @property

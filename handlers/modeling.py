@@ -45,21 +45,19 @@ class TorchEmbedder:
                 break
             computed.append(compute(ids, chunk))
             self.computed_tokens += chunk.padded_tokens
-        if len(ids) == 1 and computed:
-            return self._unit(computed)
-        ordered: Vectors = np.empty((len(ids), self.dimensions), dtype=np.float32)
-        places = list(chain.from_iterable(chunk.indices for chunk in chunks[: len(computed)]))
-        if computed:
-            ordered[places] = self._unit(computed)
-        if len(computed) < len(chunks):
-            raise PartlyComputedError(ordered, places)
-        return ordered
-
-    def _unit(self, computed: list[torch.Tensor]) -> Vectors:
+        if not computed:
+            raise PartlyComputedError(np.empty((len(ids), self.dimensions), dtype=np.float32), [])
         together = computed[0] if len(computed) == 1 else torch.cat(computed)
         # One copy back for the whole batch: on a GPU each copy waits for what was launched before it.
         unit: Vectors = torch.nn.functional.normalize(together, p=2, dim=1).cpu().numpy()
-        return unit
+        if len(ids) == 1:
+            return unit
+        places = list(chain.from_iterable(chunk.indices for chunk in chunks[: len(computed)]))
+        ordered: Vectors = np.empty((len(ids), unit.shape[1]), dtype=np.float32)
+        ordered[places] = unit
+        if len(computed) < len(chunks):
+            raise PartlyComputedError(ordered, places)
+        return ordered
 
     def _packed(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> torch.Tensor:
         rows = packed(ids, chunk, self._model.pad_token_id, self._model.padding_position, self._model.pooling)
