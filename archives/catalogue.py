@@ -70,7 +70,9 @@ class ModelSpec(BaseModel):
     )
     token_budget: Annotated[int, Field(ge=16)] = Field(16_384, description="padded tokens a forward pass")
     max_request_tokens: Annotated[int, Field(ge=16)] = Field(
-        131_072, description="tokens a request; has to be computed well within response_timeout_s"
+        524_288,
+        description="tokens a request at most; fewer where a worker measures at load that it could not compute them in "
+        "half of response_timeout_s",
     )
     prompts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], str] = Field(
         default_factory=dict, description="prompt_name → what is put before each text"

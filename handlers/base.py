@@ -1,7 +1,8 @@
 """What every handler of this kit does: TorchServe's initialize → preprocess → inference → postprocess.
 
 All requests of a batch are tokenized and computed together; each gets its own answer or its own error. What
-TorchServe does with an exception (a 503 for the whole batch) is therefore never left to it.
+TorchServe does with an exception (a 503 for the whole batch) is therefore never left to it, nor what it does with a
+batch that takes too long (it ends the worker): what is cheap comes first, and what there is no time for gets its 503.
 """
 
 import logging
@@ -16,24 +17,31 @@ import numpy as np
 import orjson
 
 from . import encoding
+from .admission import TOGETHER, Admission
 from .body import decode_body, request_headers
 from .canary import is_canary
 from .card import CARD_NAME, ServingCard
-from .devices import choose, look
+from .deadline import Deadline, PartlyComputedError, TimeUpError
+from .devices import Choice, choose, look
 from .engine import Engine, load_engine
 from .errors import InternalError, OverloadedError, RequestError
 from .failures import as_request_error, free_cached_memory, is_out_of_memory, leave_worker_on_cuda_error
 from .items import Item
 from .loading import LoadedModel
+from .memory import Trimmer
+from .processor import name as processor_name
 from .protocol import Limits, parse_request
 from .quiet import silence_server_lines
 from .routes import route
+from .speed import known, speed_folder
 from .telemetry import Telemetry, WorkerFacts, telemetry_folder
 from .tokenizing import check_tokens
 
 log = logging.getLogger("embedkit")
 
 _JSON = "application/json"
+# Beyond that, requests with little text do not wait until all of it is tokenized.
+_TOGETHER_CHARACTERS = 1 << 17
 RESPONSE_TIMEOUT_S = 120  # TorchServe's own, where model-config.yaml names none
 
 
@@ -71,10 +79,9 @@ class EmbeddingHandler:
             log.error("embedkit: cannot serve %s: %s", context.model_name, error)  # noqa: TRY400 - the worker logs the traceback
             raise
         self.model_name = str(context.model_name or card.model)
-        # TorchServe ends a worker that has not answered its batch within responseTimeout: half of it for computing
-        # leaves room for the last group that is begun, and for decoding and encoding.
         timeout_s = float((context.model_yaml_config or {}).get("responseTimeout", RESPONSE_TIMEOUT_S))
-        self._patience_s = timeout_s / 2
+        self._admission = self._admitting(timeout_s, choice)
+        self._trimmer = Trimmer()
         self._limits = Limits(
             max_texts=card.max_texts,
             max_chars=card.max_chars,
@@ -96,56 +103,86 @@ class EmbeddingHandler:
             loaded_at=time.time(),
             dimensions=self.engine.dimensions,
             max_tokens=self.engine.max_tokens,
+            max_request_tokens=self._admission.request_tokens,
             reason=choice.reason,
         )
         self._telemetry = Telemetry(self.facts, telemetry_folder())
         for note in self.engine.notes:
             log.warning("embedkit: %s: %s", self.model_name, note)
         log.info(
-            "embedkit: %s on %s (%s): %s; %s; %d dimensions, %d tokens, loaded in %.1f s",
+            "embedkit: %s on %s (%s): %s; %s; %d dimensions, %d tokens a text, %d a request, loaded in %.1f s",
             *(card.fingerprint, choice.device, choice.name, choice.reason, card.decision or "as the card says"),
-            *(self.engine.dimensions, self.engine.max_tokens, time.monotonic() - started),
+            *(self.engine.dimensions, self.engine.max_tokens, self._admission.request_tokens),
+            time.monotonic() - started,
         )
+
+    def _admitting(self, timeout_s: float, choice: Choice) -> Admission:
+        """What a request may cost on this machine."""
+        card, folder = self.card, speed_folder()
+        speed = None
+        if folder is not None:
+            circumstances = {
+                "processor": processor_name(),
+                "device": choice.name,
+                "fingerprint": card.fingerprint,
+                "code": __package__,
+                "threads": card.threads,
+                "token_budget": card.token_budget,
+                "max_tokens": self.engine.max_tokens,
+            }
+            speed = known(folder, f"{card.model}-{card.version}", circumstances, self.engine.speed)
+        budget = self.engine.shapes.budget
+        admission = Admission(timeout_s, card.max_request_tokens, self.engine.max_tokens, budget, speed)
+        if admission.pass_tokens is not None:
+            self.engine.limit_pass(admission.pass_tokens)
+        if not admission.one_text_fits:
+            log.warning(
+                "embedkit: a text of %d tokens takes longer here than half of response_timeout_s = %g, after which "
+                "TorchServe ends the worker: raise it in models.toml",
+                *(self.engine.max_tokens, timeout_s),
+            )
+        return admission
 
     def handle(self, data: Sequence[object], context: Any) -> list[bytes]:
         """The answers to one batch, in order; status and headers go into the context."""
         started = time.monotonic()
+        deadline = self._admission.deadline()
         self._telemetry.at_work()
         try:
-            items = self.preprocess(data, context)
-            self.inference(items)
+            items = self.preprocess(data, context, deadline)
+            self.inference(items, deadline)
             answers = self.postprocess(items, context)
         finally:
             self._telemetry.idle()
         if any(item.vectors is not None and not item.canary for item in items):
             self._telemetry.answered(time.monotonic() - started)
+        self._trimmer.after(sum(map(len, answers)) + sum(item.size for item in items))
         return answers
 
-    def preprocess(self, data: Sequence[object], context: Any) -> list[Item]:
-        """TorchServe's rows → checked requests with their tokens, or errors."""
+    def preprocess(self, data: Sequence[object], context: Any, deadline: Deadline) -> list[Item]:
+        """TorchServe's rows → checked requests, or errors."""
         items: list[Item] = []
         with self._telemetry.stage("decode", items):
-            items += (self._read(index, row, context) for index, row in enumerate(data))
+            items += (self._read(index, row, context, deadline) for index, row in enumerate(data))
         if all(item.canary for item in items):
             self._telemetry.at_work(canaries=True)
-        if wanted := [item for item in items if item.is_open]:
-            with self._telemetry.stage("tokenize", wanted):
-                _together_or_apart(wanted, self._tokenize)
         return items
 
-    def inference(self, items: Sequence[Item]) -> None:
-        """One computation for all the requests that got here."""
+    def inference(self, items: Sequence[Item], deadline: Deadline) -> None:
+        """One tokenizing and one computation for all the requests that got here, or few where that takes long: then one
+        after the other, so that those with little text are done before much of it is read.
+        """
         wanted = [item for item in items if item.is_open]
         if not wanted:
             return
-        started, padded_before = time.monotonic(), self.engine.computed_tokens
-        with self._telemetry.stage("forward", wanted):
-            for group in grouped(wanted, self.card.max_request_tokens):
-                if time.monotonic() - started < self._patience_s:
-                    _together_or_apart(group, self._embed)
-                else:
-                    for item in group:
-                        item.error = OverloadedError()
+        padded_before = self.engine.computed_tokens
+        for some in grouped(wanted, lambda item: item.characters, _TOGETHER_CHARACTERS):
+            with self._telemetry.stage("tokenize", some):
+                _together_or_apart(some, self._tokenize, deadline)
+            if tokenized := [item for item in some if item.is_open]:
+                with self._telemetry.stage("forward", tokenized):
+                    for few in grouped(tokenized, self._share, TOGETHER):
+                        _together_or_apart(few, self._embed, deadline)
         answered = [item for item in wanted if item.vectors is not None]
         computed = [tokens for item in answered if not item.canary for tokens in item.tokens]
         of_canaries = sum(len(tokens.ids) for item in answered if item.canary for tokens in item.tokens)
@@ -167,9 +204,11 @@ class EmbeddingHandler:
             context.set_response_header(index, "X-Embedkit-Fingerprint", self.card.fingerprint)
             if item.error is not None:
                 context.set_response_status(item.error.status, item.error.phrase, index)
+                if item.error.retry_after_s is not None:
+                    context.set_response_header(index, "Retry-After", str(item.error.retry_after_s))
         return [item.body if item.error is None and item.body is not None else _error_body(item) for item in items]
 
-    def _read(self, index: int, row: object, context: Any) -> Item:
+    def _read(self, index: int, row: object, context: Any, deadline: Deadline) -> Item:
         def read(item: Item) -> None:
             headers = request_headers(context.get_all_request_header(index))
             item.canary = is_canary(headers)
@@ -178,6 +217,8 @@ class EmbeddingHandler:
                     item.body = orjson.dumps(self.facts.public())
                 case "models":
                     item.body = self._model_list()
+                case "embeddings" if deadline.passed:
+                    raise OverloadedError
                 case "embeddings":
                     value = decode_body(row, headers, max_bytes=self.card.max_body_bytes)
                     item.request = request = parse_request(value, self._limits)
@@ -187,35 +228,50 @@ class EmbeddingHandler:
                         request.encoding_format,
                         max_bytes=self.card.max_answer_bytes,
                     )
+                    item.characters = self.engine.tokenizer.characters(request.texts)
+                    self._admission.check([], len(request), item.characters, self.engine.shapes)
 
         item = Item()
         _contained(item, read)
         return item
 
-    def _tokenize(self, items: Sequence[Item]) -> None:
+    def _share(self, item: Item) -> float:
+        return self._admission.share([len(tokens.ids) for tokens in item.tokens])
+
+    def _tokenize(self, items: Sequence[Item], deadline: Deadline) -> None:
         requests = [item.request for item in items if item.request is not None]
-        tokenizer = self.engine.tokenizer
-        of_texts = iter(tokenizer.encode_texts([text for request in requests for text in request.texts]))
+        tokenizer, shapes = self.engine.tokenizer, self.engine.shapes
+        of_texts = iter(tokenizer.encode_texts([text for request in requests for text in request.texts], deadline))
         for item, request in zip(items, requests, strict=True):
-            item.tokens = [*islice(of_texts, len(request.texts)), *tokenizer.encode_ids(request.token_ids)]
+            tokens = [*islice(of_texts, len(request.texts)), *tokenizer.encode_ids(request.token_ids)]
             try:
                 check_tokens(
-                    item.tokens,
+                    tokens,
                     limit=tokenizer.max_tokens,
                     most=self.card.max_request_tokens,
                     truncate=request.truncate,
                     unembedded=self.engine.unembedded,
                 )
+                lengths = [len(each.ids) for each in tokens]
+                self._admission.check(lengths, len(request), item.characters, shapes)
+                item.tokens = tokens
             except RequestError as error:
                 item.error = error
 
-    def _embed(self, items: Sequence[Item]) -> None:
-        vectors = self.engine.embed([tokens for item in items for tokens in item.tokens])
+    def _embed(self, items: Sequence[Item], deadline: Deadline) -> None:
+        batch = [tokens for item in items for tokens in item.tokens]
+        try:
+            vectors = self.engine.embed(batch, deadline)
+            done = np.ones(len(batch), dtype=np.bool_)
+        except PartlyComputedError as error:
+            vectors, done = error.vectors, error.done
         sound = np.isfinite(vectors)
         start = 0
         for item in items:
             end = start + len(item.tokens)
-            if sound[start:end].all():
+            if not done[start:end].all():
+                item.error = OverloadedError()
+            elif sound[start:end].all():
                 item.vectors = vectors[start:end]
             else:
                 log.error("embedkit: a vector is not finite in %s; float32 would tell more", self.card.dtype)
@@ -243,17 +299,22 @@ class EmbeddingHandler:
         return orjson.dumps({"object": "list", "data": [model]})
 
 
-def grouped(items: Sequence[Item], most_tokens: int) -> Iterator[list[Item]]:
-    """The items in order, cut where a group would hold more tokens than one request may; mostly a single group."""
+def grouped(items: Sequence[Item], cost: Callable[[Item], float], most: float) -> Iterator[list[Item]]:
+    """The items in groups that cost no more than `most`, or are a single item; mostly one group, in the items' order.
+    Where there are several, the cheap ones come first, so that they never wait for the dear ones.
+    """
+    costs = [cost(item) for item in items]
+    order: Sequence[int] = range(len(items))
+    if sum(costs) > most:
+        order = sorted(order, key=costs.__getitem__)
     group: list[Item] = []
-    total = 0
-    for item in items:
-        tokens = sum(len(one.ids) for one in item.tokens)
-        if group and total + tokens > most_tokens:
+    total = 0.0
+    for index in order:
+        if group and total + costs[index] > most:
             yield group
-            group, total = [], 0
-        group.append(item)
-        total += tokens
+            group, total = [], 0.0
+        group.append(items[index])
+        total += costs[index]
     if group:
         yield group
 
@@ -264,25 +325,38 @@ def _contained(item: Item, step: Callable[[Item], None], *, traceback: bool = Tr
         step(item)
     except RequestError as error:
         item.error = error
+    except TimeUpError:
+        item.error = OverloadedError()
     except Exception as error:
         leave_worker_on_cuda_error(error)
         log.exception("embedkit: a request failed", exc_info=traceback)
         item.error = as_request_error(error)
 
 
-def _together_or_apart(items: Sequence[Item], compute: Callable[[Sequence[Item]], None]) -> None:
-    """Computes all at once; where that fails, one by one, so that only the guilty request gets an error."""
+def _together_or_apart(
+    items: Sequence[Item], compute: Callable[[Sequence[Item], Deadline], None], deadline: Deadline
+) -> None:
+    """Computes all at once; where that fails, one by one, so that only the guilty request gets an error. Those that are
+    not begun before the deadline, or not done by then, get a 503.
+    """
+    out_of_memory = False
     try:
-        compute(items)
-        return
+        if not deadline.passed:
+            compute(items, deadline)
+            return
+    except TimeUpError:
+        pass
     except Exception as error:
         leave_worker_on_cuda_error(error)
         log.error("embedkit: a batch of %d failed; its requests are tried one by one", len(items), exc_info=True)
         out_of_memory = is_out_of_memory(error)
     for item in items:
+        if deadline.passed:
+            item.error = OverloadedError()
+            continue
         if out_of_memory:
             free_cached_memory()
-        _contained(item, lambda alone: compute([alone]), traceback=False)
+        _contained(item, lambda alone: compute([alone], deadline), traceback=False)
 
 
 def _error_body(item: Item) -> bytes:

@@ -34,7 +34,7 @@ class ServingCard:
     `threads` are those that compute in one worker on CPU; `max_tokens` a cap below the model's own limit
     (special tokens included); `max_chars` characters, or token ids, of one text; `max_body_bytes` is meant
     after decompression; `token_budget` padded tokens of one forward pass; `max_request_tokens` those of one
-    request, so that none keeps a worker for minutes; `prompts` texts put before each
+    request at most, fewer where the machine is slow (admission.py); `prompts` texts put before each
     text of a request that names them in `prompt_name`. With `batch_invariant` a text's vector has the same bits
     whatever shares its batch. `decision` says in words how backend and dtype were chosen, with the figures.
 
@@ -57,7 +57,7 @@ class ServingCard:
     max_body_bytes: int = 32 * 1024 * 1024
     max_answer_bytes: int = 64 * 1024 * 1024
     token_budget: int = 16_384
-    max_request_tokens: int = 131_072
+    max_request_tokens: int = 524_288
     prompts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

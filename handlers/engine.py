@@ -4,13 +4,16 @@ Knows nothing of TorchServe or of requests.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from .card import ServingCard
+from .deadline import NEVER, Deadline
 from .devices import Choice
 from .encoding import Vectors
 from .invariance import check_invariance
@@ -19,6 +22,7 @@ from .openvino_backend import CONVERTED, OpenVinoEmbedder
 from .outline import load_outline
 from .parity import REFERENCE_NAME, Reference, check_parity
 from .shapes import Shapes, shapes_for
+from .speed import Speed, measured
 from .tokenizing import BatchTokenizer, Tokens
 
 MODEL_FOLDER = "model"
@@ -32,15 +36,17 @@ _WARM_TEXTS = range(8, 65, 8)
 
 
 class Embedder(Protocol):
-    """What a backend makes of a model; `embed` gives L2-normalised float32 vectors (n, dimensions) in order.
+    """What a backend makes of a model; `embed` gives L2-normalised float32 vectors (n, dimensions) in order, or raises
+    PartlyComputedError where the deadline passes before the last pass is begun.
 
     `computed_tokens` is how many tokens all its passes had so far, padding and dummy rows included.
     """
 
     dimensions: int
     computed_tokens: int
+    shapes: Shapes
 
-    def embed(self, ids: Sequence[Sequence[int]]) -> Vectors: ...
+    def embed(self, ids: Sequence[Sequence[int]], deadline: Deadline = NEVER) -> Vectors: ...
 
 
 class Engine:
@@ -69,14 +75,40 @@ class Engine:
         self._card = card
         self._on_gpu = on_gpu
 
-    def embed(self, batch: Sequence[Tokens]) -> Vectors:
-        """L2-normalised float32 vectors (n, dimensions), in order."""
-        return self._embedder.embed([tokens.ids for tokens in batch])
+    def embed(self, batch: Sequence[Tokens], deadline: Deadline = NEVER) -> Vectors:
+        """L2-normalised float32 vectors (n, dimensions), in order.
+
+        Raises PartlyComputedError where the deadline passes before the last pass is begun.
+        """
+        return self._embedder.embed([tokens.ids for tokens in batch], deadline)
 
     @property
     def computed_tokens(self) -> int:
         """Tokens computed since the load, padding and dummy rows included."""
         return self._embedder.computed_tokens
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes of the passes."""
+        return self._embedder.shapes
+
+    def speed(self) -> Speed:
+        """How fast this computes and tokenizes: takes a second or two.
+
+        By processor time where one thread does all of it, so that what else the machine does just now is not measured.
+        """
+        alone = self._card.threads == 1 and not self._on_gpu
+        return measured(
+            self._embedder.embed, self.tokenizer, self.shapes, time.process_time if alone else time.monotonic
+        )
+
+    def limit_pass(self, tokens: int) -> None:
+        """Lets no pass of more than one text have more tokens than that. Where a text's vector is to have the same bits
+        in any company, passes are small as they are, and stay.
+        """
+        shapes = self._embedder.shapes
+        if not shapes.uniform:
+            self._embedder.shapes = replace(shapes, budget=max(1, min(shapes.budget, tokens)))
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """The same for texts."""

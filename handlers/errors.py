@@ -6,6 +6,7 @@ RequestError                    status, type, param, code and a message for the 
 ├── TooLargeError         413   a limit of the archive is passed
 ├── UnsupportedBodyError  415   a body in a form that cannot be read
 ├── InternalError         500   our fault; the log says more
+├── OverloadedError       503   the time for its batch was over
 └── NoMemoryError         503   the device had no room just now
 
 The worker's protocol with TorchServe encodes answers outside its own try: a lone surrogate or a newline in
@@ -30,6 +31,7 @@ class RequestError(Exception):
 
     status: ClassVar[int] = 400
     type: ClassVar[str] = "invalid_request_error"
+    retry_after_s: ClassVar[int | None] = None  # what the header of that name says; None: there is none
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         self.message = safe_text(message)
@@ -81,14 +83,17 @@ class InternalError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """503: the requests that share its batch left no time for this one; a later try may pass."""
+    """503: the time for its batch was over before this request was computed; a later try may pass."""
 
     status = 503
     type = "server_error"
+    retry_after_s = 1
 
     def __init__(self) -> None:
         super().__init__(
-            "The server is busy with the requests that came together with this one; try again.", code="overloaded"
+            "The server is busy: the time for the requests that came together with this one was over before it was "
+            "computed. Try again, or send fewer texts in a request.",
+            code="overloaded",
         )
 
 
@@ -97,6 +102,7 @@ class NoMemoryError(RequestError):
 
     status = 503
     type = "server_error"
+    retry_after_s = 1
 
     def __init__(self) -> None:
         super().__init__(

@@ -12,15 +12,22 @@ from .tokenizing import Tokens
 class Item:
     """Filled stage by stage; an `error`, or a ready `body`, ends its way, and its neighbours go on.
 
-    `canary`: the kit's own trial, answered like any other and not counted as traffic.
+    `characters`: those that are tokenized. `canary`: the kit's own trial, answered like any other and not counted as
+    traffic.
     """
 
     request: EmbeddingRequest | None = None
+    characters: int = 0
     tokens: list[Tokens] = field(default_factory=list)
     vectors: Vectors | None = None
     body: bytes | None = None
     error: RequestError | None = None
     canary: bool = False
+
+    @property
+    def size(self) -> int:
+        """The characters or token ids that came with it."""
+        return sum(map(len, self.request.texts)) + sum(map(len, self.request.token_ids)) if self.request else 0
 
     @property
     def is_open(self) -> bool:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .batching import Chunk, plan
 from .card import Dtype
+from .deadline import NEVER, Deadline, PartlyComputedError
 from .encoding import Vectors
 from .loading import LoadedModel, LoadError
 from .padding import normalized, packed, padded
@@ -59,21 +60,27 @@ class OpenVinoEmbedder:
         self._tensor = import_openvino().Tensor
         self._model = model
         packs = len(compiled.inputs) == PACKED_INPUTS  # how it was converted (archives/trial.py) decides
-        self._shapes = shapes(packs)
+        self.shapes = shapes(packs)
         self._compute = self._packed if packs else self._padded
         self.computed_tokens = 0
 
-    def embed(self, ids: Sequence[Sequence[int]]) -> Vectors:
+    def embed(self, ids: Sequence[Sequence[int]], deadline: Deadline = NEVER) -> Vectors:
         """The vectors (n, dimensions) of n texts given as token ids, special tokens included, in their order.
 
-        A row that is not finite means that the model cannot compute that text in its dtype.
+        A row that is not finite means that the model cannot compute that text in its dtype. Raises
+        PartlyComputedError where the deadline passes before the last pass is begun.
         """
         vectors: Vectors = np.empty((len(ids), self.dimensions), dtype=np.float32)
         if not ids:
             return vectors
-        for chunk in plan([len(each) for each in ids], self._shapes):
+        places: list[int] = []
+        for chunk in plan([len(each) for each in ids], self.shapes):
+            if deadline.passed:
+                vectors[places] = normalized(vectors[places])
+                raise PartlyComputedError(vectors, places)
             vectors[chunk.indices] = self._compute(ids, chunk)
             self.computed_tokens += chunk.padded_tokens
+            places += chunk.indices
         return normalized(vectors)
 
     def _packed(self, ids: Sequence[Sequence[int]], chunk: Chunk) -> Vectors:

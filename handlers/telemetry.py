@@ -37,7 +37,9 @@ _FILES = ("histogram", "counter", "gauge_mostrecent")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFacts:
-    """What `worker-<pid>.json` says; `device` as torch spells it, `loaded_at` in Unix seconds."""
+    """What `worker-<pid>.json` says; `device` as torch spells it, `loaded_at` in Unix seconds; `max_request_tokens` for
+    texts as long as the model reads (handlers/admission.py).
+    """
 
     pid: int
     model: str
@@ -51,11 +53,13 @@ class WorkerFacts:
     loaded_at: float
     dimensions: int
     max_tokens: int
+    max_request_tokens: int = 0
     reason: str
 
     def public(self) -> dict[str, object]:
         """What may be told to any client: TorchServe passes a forged `describe` header on."""
-        return {name: getattr(self, name) for name in ("model", "version", "fingerprint", "dimensions", "max_tokens")}
+        names = ("model", "version", "fingerprint", "dimensions", "max_tokens", "max_request_tokens")
+        return {name: getattr(self, name) for name in names}
 
 
 class Telemetry:

@@ -276,7 +276,10 @@ def _print_status(settings: Settings, found: Any) -> None:
         out.print(models)
         for one in found.models:
             if one.device_reason:
-                out.print(f"[dim]{_plain(f'{one.model}: {one.device_reason}; {one.fingerprint}')}[/dim]")
+                said = f"{one.model}: {one.device_reason}; {one.fingerprint}"
+                if one.max_request_tokens:
+                    said += f"; a request: up to {one.max_request_tokens} tokens of full-length texts"
+                out.print(f"[dim]{_plain(said)}[/dim]")
     if found.door:
         doors = {"open": "open, no key is needed", "closed": "closed, a key is needed", "silent": "does not answer"}
         out.print(f"gateway {settings.gateway_url()}: {doors[found.door]}", markup=False)

@@ -17,8 +17,8 @@ from ops.errors import OpsError
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "EMBEDKIT_"
-# Not settings: what the launcher tells the workers (handlers/telemetry.py, handlers/canary.py), and env/door.py's mark.
-INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_CANARY_TOKEN", MARK})
+# Not settings: what the launcher tells the workers (handlers/telemetry.py, speed.py, canary.py); env/door.py's mark.
+INTERNAL = frozenset({"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_SPEED_DIR", "EMBEDKIT_CANARY_TOKEN", MARK})
 
 # What Kubernetes sets in every pod beside a Service named embedkit, or embedkit-gateway and the like.
 _INJECTED = re.compile(
@@ -198,6 +198,11 @@ class Settings(BaseModel):
     @property
     def telemetry(self) -> Path:
         return self.var / "embedkit-telemetry"
+
+    @property
+    def speed(self) -> Path:
+        """What workers have measured of this machine: kept, so that a request's limit is the same after each start."""
+        return self.state / "speed"
 
     def inference_url(self, path: str = "") -> str:
         return f"http://{met_at(self.host)}:{self.inference_port}{path}"

@@ -34,6 +34,7 @@ class ModelStatus:
     memory_bytes: int
     queue_pending: int
     fingerprint: str
+    max_request_tokens: int | None
     last_answer_age_s: float | None
     last_answer_latency_s: float | None
     probe: Probe
@@ -96,6 +97,7 @@ def model_status(
         memory_bytes=resident_bytes(pids),
         queue_pending=loaded.queue_pending if loaded else 0,
         fingerprint=mine[0].fingerprint if mine else "",
+        max_request_tokens=min((card.max_request_tokens for card in mine if card.max_request_tokens), default=None),
         last_answer_age_s=now - last.timestamp if last else None,
         last_answer_latency_s=last.latency_s if last else None,
         probe=found,

@@ -26,7 +26,10 @@ Values = dict[str, dict[str, tuple[float, float]]]
 
 @dataclass(frozen=True)
 class WorkerCard:
-    """What a worker took at its load: where it computes, in which precision, and why there."""
+    """What a worker took at its load: where it computes, in which precision, and why there.
+
+    `max_request_tokens`: what it takes in a request of full-length texts; None for one of an older archive.
+    """
 
     pid: int
     model: str
@@ -37,6 +40,7 @@ class WorkerCard:
     dtype: str
     fingerprint: str
     reason: str
+    max_request_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -234,7 +238,7 @@ def worker_cards(folder: Path) -> dict[int, WorkerCard]:
     for path in folder.glob("worker-*.json"):
         try:
             content = orjson.loads(path.read_bytes())
-            card = WorkerCard(**{name: content[name] for name in WorkerCard.__dataclass_fields__})
+            card = WorkerCard(**{name: content[name] for name in WorkerCard.__dataclass_fields__ if name in content})
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
             continue
         cards[card.pid] = card

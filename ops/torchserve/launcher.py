@@ -107,6 +107,7 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
             "LOG_LOCATION": str(settings.logs),
             "METRICS_LOCATION": str(settings.logs),
             "EMBEDKIT_TELEMETRY_DIR": telemetry,
+            "EMBEDKIT_SPEED_DIR": str(settings.speed),
             TOKEN_VARIABLE: mark.headers[HEADER] if mark else "",
             "PROMETHEUS_MULTIPROC_DIR": telemetry,
             "HF_HUB_OFFLINE": "1",

@@ -68,4 +68,5 @@ def minilm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(autouse=True)
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EMBEDKIT_TELEMETRY_DIR", raising=False)
+    monkeypatch.delenv("EMBEDKIT_SPEED_DIR", raising=False)
     monkeypatch.delenv("TS_DECODE_INPUT_REQUEST", raising=False)

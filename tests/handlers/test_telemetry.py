@@ -80,7 +80,7 @@ def test_a_worker_says_what_it_is_and_counts(bge_folder: Path, tmp_path: Path) -
     assert statuses == [200, 400, 400]
     assert facts.keys() == {
         "pid", "model", "version", "device", "device_name", "backend", "dtype", "decision", "fingerprint",
-        "loaded_at", "dimensions", "max_tokens", "reason",
+        "loaded_at", "dimensions", "max_tokens", "max_request_tokens", "reason",
     }  # fmt: skip
     assert (facts["pid"], facts["model"], facts["device"], facts["max_tokens"]) == (pid, "tested", "cpu", 64)
     stages = {
@@ -124,12 +124,12 @@ from tests.handlers.torchserve_wire import Worker, json_body
 folder = Path(os.environ["EMBEDKIT_TELEMETRY_DIR"])
 worker = Worker(SentenceHandler(), Path(sys.argv[1]))
 embed = worker.handler.engine.embed
-def watched(tokens):
+def watched(tokens, deadline):
     found = activity(folder, os.getpid())
     print(found.begun is not None, found.canaries, found.texts)
     if os.environ.get("FAIL"):
         raise SystemExit
-    return embed(tokens)
+    return embed(tokens, deadline)
 worker.handler.engine.embed = watched
 try:
     worker.ask(json_body({"input": "a text"}))

@@ -45,13 +45,23 @@ def test_lower_casing_is_done_where_the_folder_asks(bge_folder: Path) -> None:
     assert expected == tokenizer.encode_texts(["ẞ İ ABC 教练"])[0].ids
 
 
-@pytest.mark.parametrize("words", [1, 253, 254, 255, 300, 508, 509, 2000])
+@pytest.mark.parametrize("words", [1, 253, 254, 255, 300])
 def test_tokens_are_counted_before_the_cut(words: int, tokenizer: BatchTokenizer) -> None:
     """A word is a token here, two more are special; 256 are read."""
     (tokens,) = tokenizer.encode_texts(["word " * words])
 
-    assert (tokens.full_length, len(tokens.ids)) == (words + 2, min(words + 2, 256))
+    assert (tokens.full_length, len(tokens.ids), tokens.counted) == (words + 2, min(words + 2, 256), True)
     assert tokens.truncated == (words > 254)
+    assert (tokens.ids[0], tokens.ids[-1]) == (CLS, SEP)
+
+
+def test_a_long_text_is_not_counted_to_its_end(tokenizer: BatchTokenizer) -> None:
+    """Of a text that is cut anyway, what is beyond the cut is known to be there, and not how much it is."""
+    (tokens,) = tokenizer.encode_texts(["word " * 20_000])
+
+    assert tokens.truncated
+    assert not tokens.counted
+    assert 256 < tokens.full_length < 512
     assert (tokens.ids[0], tokens.ids[-1]) == (CLS, SEP)
 
 
@@ -95,8 +105,8 @@ def test_a_left_cut_keeps_the_end() -> None:
         ["one two three four five six seven"]
     )
 
-    assert text == Tokens([CLS, *whole.ids[-5:]], 9)
-    assert tokenizer.encode_ids([whole.ids]) == [text]
+    assert (text.ids, text.truncated) == ([CLS, *whole.ids[-5:]], True)
+    assert tokenizer.encode_ids([whole.ids]) == [Tokens(text.ids, 9)]
 
 
 def test_no_room_for_text_is_refused() -> None:
@@ -111,8 +121,10 @@ def test_a_cut_text_is_named_where_cutting_is_not_wanted() -> None:
 
     check_tokens(encoded, limit=2, most=100, truncate=True)
     check_tokens(encoded[:1], limit=2, most=100, truncate=False)
-    with pytest.raises(BadRequestError, match=r"input\[1\].*9 tokens.*reads 2"):
+    with pytest.raises(BadRequestError, match=r"input\[1\].*has 9 tokens.*reads 2"):
         check_tokens(encoded, limit=2, most=100, truncate=False)
+    with pytest.raises(BadRequestError, match=r"input\[0\].*has more than 2 tokens.*reads 2"):
+        check_tokens([Tokens([1, 2], 9, counted=False)], limit=2, most=100, truncate=False)
 
 
 def test_a_text_without_tokens_is_refused() -> None:

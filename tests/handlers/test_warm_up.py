@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from handlers.card import ServingCard
+from handlers.deadline import NEVER, Deadline
 from handlers.encoding import Vectors
 from handlers.engine import Engine
 from handlers.outline import load_outline
+from handlers.shapes import shapes_for
 from tests.model_folders import minilm_folder
 
 
@@ -17,11 +19,13 @@ class Recorder:
 
     dimensions = 2
 
+    shapes = shapes_for("torch", "cpu", token_budget=2048, longest=256, packs=False, batch_invariant=False)
+
     def __init__(self) -> None:
         self.passes: list[list[int]] = []
         self.computed_tokens = 0
 
-    def embed(self, ids: Sequence[Sequence[int]]) -> Vectors:
+    def embed(self, ids: Sequence[Sequence[int]], deadline: Deadline = NEVER) -> Vectors:
         self.passes.append([len(each) for each in ids])
         return np.ones((len(ids), 2), dtype=np.float32)
 

@@ -3,7 +3,6 @@
 import base64
 import gzip
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from handlers import base
-from handlers.base import grouped
+from handlers.deadline import Deadline
 from handlers.encoding import Vectors
-from handlers.items import Item
 from handlers.tokenizing import Tokens
 from tests.handlers.torchserve_wire import JSON, Answer, Sent, Worker, json_body, raw_body
 
@@ -125,7 +123,7 @@ def test_a_cut_can_be_refused(minilm: Worker) -> None:
     )
 
     assert (refused.status, refused.error["code"]) == (400, "context_length_exceeded")
-    assert "'input[1]' has 1002 tokens; this model reads 256" in refused.error["message"]
+    assert "'input[1]' has more than 256 tokens; this model reads 256" in refused.error["message"]
     assert fine.status == 200
 
 
@@ -193,7 +191,8 @@ def test_describe_tells_what_is_served(minilm: Worker) -> None:
     """The management API's customized description holds what may be told to anybody."""
     answer = minilm.ask_one(Sent([], {"describe": "True"}))
 
-    assert (answer.json["dimensions"], answer.json["max_tokens"]) == (384, 256)
+    described = answer.json
+    assert (described["dimensions"], described["max_tokens"], described["max_request_tokens"]) == (384, 256, 524_288)
     assert "pid" not in answer.json  # any client can send that header
 
 
@@ -204,12 +203,12 @@ class BrokenEngine:
         real = worker.handler.engine.embed
         self.calls: list[int] = []
 
-        def embed(batch: Sequence[Tokens]) -> Vectors:
+        def embed(batch: Sequence[Tokens], deadline: Deadline) -> Vectors:
             self.calls.append(len(batch))
             poisoned = [index for index, tokens in enumerate(batch) if POISON in tokens.ids]
             if poisoned and error is not None:
                 raise error
-            computed = real(batch)
+            computed = real(batch, deadline)
             computed[poisoned] = np.nan
             return computed
 
@@ -273,10 +272,10 @@ def test_a_broken_tokenizer_call_is_contained(minilm: Worker, monkeypatch: pytes
     """A text the tokenizer chokes on costs its own request alone."""
     real = minilm.handler.engine.tokenizer.encode_texts
 
-    def encode(texts: Sequence[str]) -> list[Tokens]:
+    def encode(texts: Sequence[str], deadline: Deadline) -> list[Tokens]:
         if "poison" in texts:
             raise TypeError
-        return real(texts)
+        return real(texts, deadline)
 
     monkeypatch.setattr(minilm.handler.engine.tokenizer, "encode_texts", encode)
     fine, guilty = minilm.ask(json_body(HELLO), json_body({"input": "poison"}))
@@ -304,28 +303,3 @@ def test_requests_leave_no_line_in_the_log(minilm: Worker, caplog: pytest.LogCap
     minilm.ask(json_body(HELLO), raw_body(b"{"))
 
     assert caplog.messages == []
-
-
-def test_a_batch_that_takes_too_long_is_answered_in_part(minilm: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests that would keep the batch beyond TorchServe's timeout get a 503 each; those before them are answered,
-    so the worker is never ended for being slow."""
-    handler = minilm.handler
-    monkeypatch.setattr(handler, "_patience_s", 0.2)
-    embed = handler._embed
-
-    def slow(items: Sequence[Item]) -> None:
-        time.sleep(0.3)
-        embed(items)
-
-    monkeypatch.setattr(handler, "_embed", slow)
-    monkeypatch.setattr("handlers.base.grouped", lambda items, most: [[item] for item in items])
-    first, second = minilm.ask(json_body({"input": "one"}), json_body({"input": "two"}))
-    assert (first.status, second.status) == (200, 503)
-    assert second.error["code"] == "overloaded"
-
-
-def test_groups_hold_what_one_request_may() -> None:
-    """Items stay in order, whole, and are cut into groups below the limit; one that is larger stands alone."""
-    items = [Item(tokens=[Tokens([1] * size, size)]) for size in (3, 2, 9, 1)]
-    groups = [[len(item.tokens[0].ids) for item in group] for group in grouped(items, 5)]
-    assert groups == [[3, 2], [9], [1]]

@@ -7,6 +7,7 @@ would end a real worker ends the test.
 import socket
 import struct
 import threading
+import time
 import warnings
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -81,10 +82,19 @@ def unpack(folder: Path, model: Path, *, converted: Path | None = None, **card: 
 
 
 class Worker:
-    """One handler, loaded from an unpacked folder; `name` is what TorchServe registered it as."""
+    """One handler, loaded from an unpacked folder; `name` is what TorchServe registered it as, `timeout_s` the
+    responseTimeout of its model-config.yaml. `took_s`: how long the last batch was in it."""
+
+    took_s: float
 
     def __init__(
-        self, handler: EmbeddingHandler, folder: Path, *, name: str = "tested", gpu: int | None = None
+        self,
+        handler: EmbeddingHandler,
+        folder: Path,
+        *,
+        name: str = "tested",
+        gpu: int | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # TorchServe leaves the file open
@@ -93,11 +103,17 @@ class Worker:
         self.handler = handler
         self._service = Service(name, str(folder), {}, handler.handle, gpu, 64, metrics_cache=metrics)
         self._service.set_cl_socket(None)
+        if timeout_s is not None:
+            self._service.context.model_yaml_config = {"responseTimeout": timeout_s}
         handler.initialize(self._service.context)
 
     def ask(self, *requests: Sent) -> list[Answer]:
         """The answers to one batch."""
-        return _decode(self._service.predict(_through_a_socket(_encode(requests))))
+        batch = _through_a_socket(_encode(requests))
+        started = time.monotonic()
+        message = self._service.predict(batch)
+        self.took_s = time.monotonic() - started
+        return _decode(message)
 
     def ask_one(self, request: Sent) -> Answer:
         """The answer to a batch of one."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, ROOT, Settings, SettingsError, _warn_injected, load_settings
+from ops.torchserve import launcher
 
 NO_FILE = Path("/nonexistent/embedkit.toml")
 
@@ -133,8 +134,10 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
 
 
 def test_what_the_launcher_sets_is_no_setting() -> None:
-    """EMBEDKIT_TELEMETRY_DIR, which workers inherit, is not mistaken for a setting."""
-    load_settings(environ={"EMBEDKIT_TELEMETRY_DIR": "/x"}, file=NO_FILE)
+    """What workers inherit in their environment is not mistaken for a setting."""
+    inherited = launcher.clean_environment({}, Settings())
+    load_settings(environ=inherited, file=NO_FILE)
+    assert {"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_SPEED_DIR"} <= inherited.keys()
 
 
 @pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "http://127.0.0.1:8080/x"), ("::1", "http://[::1]:8080/x")])

@@ -1,0 +1,101 @@
+"""What a request may cost, so that whatever is accepted can be answered before TorchServe ends the worker.
+
+TorchServe ends a worker that has not answered its batch within responseTimeout. Of that time a request may take half,
+and no step of a batch is begun after three quarters: the rest is for the step that was begun last and for the answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .deadline import Deadline
+from .errors import TooLargeError
+from .shapes import Shapes
+from .speed import Speed
+
+_REQUEST, _BATCH, _PASS = 1 / 2, 3 / 4, 1 / 16
+# Texts of several requests are computed together up to this part of what one request may take: were it all, a short
+# text would wait for the longest that can come with it.
+TOGETHER = 1 / 4
+# Computed tokens, at most, for each of a text: the rest is padding and dummy rows.
+_MOST_PADDING = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The limits of one worker. `most_tokens` is the card's; `longest` what the model reads of a text; `budget` the
+    tokens of a pass; without a `speed`, the card's limit alone holds.
+    """
+
+    timeout_s: float
+    most_tokens: int
+    longest: int
+    budget: int
+    speed: Speed | None
+
+    def deadline(self) -> Deadline:
+        """When a batch that has come now is to be answered with what is done."""
+        return Deadline.after(self.timeout_s * _BATCH)
+
+    @property
+    def pass_tokens(self) -> int | None:
+        """The most tokens of a pass that is over soon after it was begun; None where that is not known."""
+        if self.speed is None:
+            return None
+        return max(1, int(self.timeout_s * _PASS / self.speed.a_token(self.longest)))
+
+    @property
+    def request_tokens(self) -> int:
+        """The most tokens of a request of texts as long as the model reads; one such text at least."""
+        if self.speed is None:
+            return self.most_tokens
+        in_time = int(self._request_s / self.speed.a_token(self.longest))
+        return min(self.most_tokens, max(self.longest, in_time))
+
+    @property
+    def one_text_fits(self) -> bool:
+        """Whether the longest text alone can be computed in time."""
+        return self.speed is None or self.longest * self.speed.a_token(self.longest) <= self._request_s
+
+    def share(self, lengths: Sequence[int]) -> float:
+        """About which part of what one request may cost computing these texts takes; where that is not known, of 16
+        passes.
+        """
+        if self.speed is None:
+            return sum(lengths) / (16 * self.budget)
+        return sum(length * self.speed.a_token(length) for length in lengths) / self._request_s
+
+    def check(self, lengths: Sequence[int], texts: int, characters: int, shapes: Shapes) -> None:
+        """Whether a request can be answered in time: texts of so many tokens each, or, before that is known, none yet;
+        `characters` are those that are tokenized. A request of one text always can.
+
+        Raises TooLargeError, with what it takes, the limit and how many such texts fit.
+        """
+        if self.speed is None or texts == 1:
+            return
+        tokenizing = characters * self.speed.seconds_a_character
+        tokens = sum(lengths)
+        if tokenizing + tokens * _MOST_PADDING * self.speed.a_token(max(lengths, default=0)) <= self._request_s:
+            return
+        computing = self.speed.computing(lengths, shapes) if lengths else 0.0
+        needed = tokenizing + computing
+        if needed <= self._request_s:
+            return
+        if lengths:
+            size, speed = f"{tokens} tokens", f"{tokens / computing:.0f} tokens"
+            raise self._refusal(texts, size, speed, needed, code="too_many_tokens")
+        size, speed = f"{characters} characters", f"{characters / tokenizing:.0f} characters"
+        raise self._refusal(texts, size, speed, needed, code="too_many_characters")
+
+    def _refusal(self, texts: int, size: str, speed: str, needed: float, *, code: str) -> TooLargeError:
+        fit = max(1, int(texts * self._request_s / needed))
+        return TooLargeError(
+            f"'input' has {texts} texts of {size} together: some {needed:.0f} s at the {speed} a second that this "
+            f"worker was measured at; a request may take {self._request_s:g} s, half of response_timeout_s: send about "
+            f"{fit} such {'text' if fit == 1 else 'texts'} in a request",
+            param="input",
+            code=code,
+        )
+
+    @property
+    def _request_s(self) -> float:
+        return self.timeout_s * _REQUEST
