@@ -17,7 +17,7 @@ import yaml
 from ops.errors import OpsError
 from ops.observers import Plan, find_binary, plan, write_files
 from ops.settings import Settings
-from ops.supervisor.config import supervisord_conf
+from ops.supervisor.config import socket_file, supervisord_conf
 from ops.torchserve import leftovers
 from tests.e2e.stack import free_ports
 from tests.ops.prometheus.promtool import installed, promtool
@@ -189,7 +189,9 @@ def quick(path: Path, text: str) -> str:
     return text.replace("group_wait: 10s", "group_wait: 1s").replace("interval: 15s", "interval: 1s")
 
 
-def test_an_alert_arrives_at_the_webhook(webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_an_alert_arrives_at_the_webhook(
+    webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Prometheus finds no exporter; through Alertmanager the receiver learns it, with a runbook that can be opened."""
     for name, package in (("prometheus", "prometheus"), ("prometheus-alertmanager", "prometheus-alertmanager")):
         assert shutil.which(name) or find_binary(name.removeprefix("prometheus-")), f"apt-get install {package}"
@@ -204,6 +206,7 @@ def test_an_alert_arrives_at_the_webhook(webhook: tuple[str, list[dict[str, Any]
         scrape_interval_s=1,
         alert_webhook=url,
     )
+    monkeypatch.setenv(leftovers.MARK, f"unix://{socket_file(settings)}")  # as supervisord does
     with running(settings, quick, names=NO_GRAFANA):
         assert len(leftovers.programs(settings)) == 2  # what `embedkit down` would find without a supervisor
         wait_for(lambda: received, 90, "the alert at the webhook")
