@@ -78,7 +78,7 @@ def test_without_its_socket_up_replaces_it(stack: Stack) -> None:
     """`up` never starts a second supervisord beside the first: it ends that with its programs, and serves."""
     expected, before = stack.embed(), family(stack)
     socket_file(stack.settings).unlink()
-    assert f"pid {before[0].pid}" in stack.embedkit("up").stdout
+    assert f"pid {before[0].pid}" in stack.embedkit("up").stderr
     assert one_new_service(stack, before)
     stack.recovered(expected, 5)
 
