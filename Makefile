@@ -14,8 +14,8 @@ up: env ## environment, archive of MODEL (default: minilm), supervised service, 
 
 down: ## stop everything that `make up` started
 	@if [ -x $(BIN)/embedkit ]; then $(BIN)/embedkit down; \
-	elif [ -s var/run/supervisord.pid ] && kill -0 "$$(cat var/run/supervisord.pid)" 2>/dev/null; then \
-		echo "embedkit: the service runs and .venv, which could stop it, is gone: make env, then make down" >&2; exit 1; \
+	elif found=$$(grep -alsP 'supervisord\x00(-n\x00)?-c\x00\Q$(CURDIR)\E/var/etc/supervisord.conf\x00' /proc/[0-9]*/cmdline); then \
+		echo "embedkit: the service runs ($$found) and .venv, which could stop it, is gone: make env, then make down" >&2; exit 1; \
 	else echo "embedkit: nothing was set up here, nothing to stop"; fi
 
 status: env

@@ -140,7 +140,8 @@ def probe_torch() -> tuple[str, str | None, str]:
         "    except Exception as error: print(' '.join(str(error).split())[:300])\n"
     )
     try:
-        asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        command = [sys.executable, "-I", "-c", code]
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     except subprocess.TimeoutExpired:
         return "unknown", None, "importing torch or initialising CUDA took over 120 s"
     except subprocess.CalledProcessError as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import shlex
 import shutil
 import sys
 import time
@@ -113,9 +114,11 @@ def run(
 def health(json: Json = False) -> None:
     """Send a real request to each served model, with or without supervisord; exit 0 only on right vectors."""
     from ops.health import ask_all
+    from ops.supervisor.process import unanswering
 
     with told():
-        probes = ask_all(running_settings())
+        settings = running_settings()
+        probes = ask_all(settings)
         if json:
             print_json({"ok": all(one.ok for one in probes), "models": probes})
         else:
@@ -123,6 +126,8 @@ def health(json: Json = False) -> None:
                 found = f"right, {one.latency_s * 1000:.0f} ms" if one.ok else one.error
                 out.print(_plain(f"{one.model}: {found}"))
         if not all(one.ok for one in probes):
+            if silent := unanswering(settings):
+                err.print(f"[red]embedkit:[/red] {_plain(str(silent))}")
             raise typer.Exit(1)
 
 
@@ -130,14 +135,14 @@ def _next_commands(settings: Settings, model: str) -> list[str]:
     from ops.supervisor.config import config_file, owns_environment
 
     url = settings.inference_url(f"/predictions/{model}")
-    flag = "" if owns_environment(settings) else f" -c {config_file(settings)}"
+    flag = "" if owns_environment(settings) else f" -c {shlex.quote(str(config_file(settings)))}"
     commands = [
         f"""curl -H 'Content-Type: application/json' {url} -d '{{"input": "How are vectors made?"}}'""",
         "embedkit embed 'a cat' 'a kitten' 'a bank loan'",
         f"supervisorctl{flag} status",
     ]
     on_path = shutil.which("embedkit") == str(Path(sys.prefix) / "bin" / "embedkit")
-    return commands if on_path else [commands[0], f"source {sys.prefix}/bin/activate", *commands[1:]]
+    return commands if on_path else [commands[0], f"source {shlex.quote(f'{sys.prefix}/bin/activate')}", *commands[1:]]
 
 
 def _print_up(settings: Settings, probes: Any) -> None:

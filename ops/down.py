@@ -13,6 +13,7 @@ from ops.gateway.program import socket_file as gateway_socket
 from ops.settings import Settings
 from ops.supervisor.config import pid_file, socket_file
 from ops.supervisor.control import Supervisor
+from ops.supervisor.process import STOP_ALLOWANCE_S, end_unsupervised
 from ops.torchserve import leftovers, pidfile
 from ops.torchserve.management import Management, ManagementError
 
@@ -36,32 +37,33 @@ def bring_down(settings: Settings, progress: Callable[[str], None], drain: Drain
     """Stop the service.
 
     Raises:
-        OpsError: supervisord does not end.
+        OpsError: it is another user's, or a process does not end.
     """
     dropped: list[str] = []
     with exclusive(lock_file(settings), progress):
         ours = {process.pid for process in leftovers.our_processes(settings)}
-        supervisor = Supervisor(settings)
-        ran = supervisor.running()
-        if drain and supervisor.runs("torchserve"):
+        supervisor, wait_s = Supervisor(settings), float(settings.stop_timeout_s + STOP_ALLOWANCE_S)
+        answers = supervisor.running()
+        if drain and (supervisor.runs("torchserve") if answers else supervisor.silent()):
             models = read_models(desired_file(settings))
             try:
                 dropped = close(settings, models, limit_s=drain.limit_s, say=progress)
             except ManagementError as error:
                 progress(f"nothing can be drained: {error}")
-        if ran:
+        if answers:
             progress("stopping supervisord and its programs")
-            supervisor.shut_down(settings.stop_timeout_s + 15)
-        # A supervisord that was killed left its programs behind.
-        orphans = leftovers.end(leftovers.everything(settings), grace_s=5)
-        if orphans:
-            progress(f"ended {len(orphans)} processes without a supervisor: pids {', '.join(map(str, orphans))}")
+            try:
+                supervisor.shut_down(wait_s)
+            except OpsError as error:
+                progress(str(error))
+                wait_s = 0
+        ended = end_unsupervised(settings, progress, wait_s=wait_s)
         pidfile.release(ours)
         for folder in (settings.temp, settings.telemetry):
             leftovers.clear_folder(folder)
         for file in (socket_file(settings), pid_file(settings), gateway_socket(settings)):
             file.unlink(missing_ok=True)
-    return Down(ran or bool(orphans), tuple(dropped))
+    return Down(answers or bool(ended), tuple(dropped))
 
 
 def take_out(

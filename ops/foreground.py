@@ -17,8 +17,9 @@ from ops.private import keep_private
 from ops.served import prune
 from ops.settings import Settings
 from ops.supervisor import config as supervisor_config
-from ops.supervisor.control import Supervisor
-from ops.up import end_unsupervised, make_ready, wanted_specs, write_configuration, write_settings
+from ops.supervisor.control import Supervisor, environment
+from ops.supervisor.process import end_unsupervised
+from ops.up import make_ready, wanted_specs, write_configuration, write_settings
 
 
 def exact_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpec]:
@@ -41,7 +42,7 @@ def _commands(
     """What this process becomes, with its environment."""
     if server:
         write_settings(settings)
-        return [*supervisor_config.torchserve(settings).command, "--console"], dict(os.environ)
+        return [*supervisor_config.torchserve(settings).command, "--console"], environment()
     supervisor = Supervisor(settings)
     taken = write_configuration(settings, supervisor, models, progress)
     taken.mark(taken.stale())
@@ -59,7 +60,7 @@ def run_service(settings: Settings, names: Iterable[str], progress: Progress, *,
     with exclusive(lock_file(settings), progress.say):
         if Supervisor(settings).running():
             raise OpsError(f"the service of {settings.var} runs already: `embedkit down` stops it")
-        end_unsupervised(settings, progress)
+        end_unsupervised(settings, progress.say)
         goal = make_ready(settings, exact_specs(settings, names), progress, detect())
         for one in goal.values():
             commit(settings, one)  # remembers what each was served from before

@@ -20,7 +20,7 @@ from ops.prometheus.config import (
     prometheus_files,
 )
 from ops.settings import OPTIONAL, Settings
-from ops.supervisor.programs import Program
+from ops.supervisor.programs import LONGEST_STOP_S, Program
 
 # Debian calls Alertmanager prometheus-alertmanager; Grafana's older releases have a binary a command.
 BINARIES = {
@@ -120,7 +120,7 @@ def plan(
         files["alertmanager"] = alertmanager_files(settings)
     if "grafana" in commands:
         files["grafana"] = grafana_files(settings)
-    options = {"startsecs": 3, "stopwaitsecs": 20}
+    options = {"startsecs": 3, "stopwaitsecs": LONGEST_STOP_S}
     programs = tuple(Program(name, command, options) for name, command in commands.items())
     return Plan(programs, tuple(notes), files)
 

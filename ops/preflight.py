@@ -16,6 +16,7 @@ from ops.gateway.check import examine_gateway
 from ops.observers import find_binary
 from ops.settings import ROOT, Settings
 from ops.supervisor.control import Supervisor
+from ops.supervisor.process import unanswering
 from ops.torchserve import confine
 from ops.torchserve.launcher import in_force
 from ops.torchserve.leftovers import everything
@@ -85,6 +86,8 @@ def examine(
     hardware = detect()
     versions_here = installed_versions()
     running = kit_runs(settings)
+    if silent := unanswering(settings):
+        yield Finding("supervisord", "fail", str(silent), "embedkit up")
     yield checks.user(os.getuid())
     yield checks.python_version((sys.version_info.major, sys.version_info.minor))
     choice = _installed()

@@ -119,30 +119,37 @@ def idle(programs: Iterable[Program], settings: Settings) -> tuple[tuple[str, ..
 def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[str, Reference]) -> Status:
     """Look at everything once. A source that fails shows as a problem, never as an exception."""
     supervisor = Supervisor(settings)
-    if not supervisor.running():
-        return Status(None, (), (), settings.ports, "not running: start it with `make up`")
-    try:
-        pid, programs = supervisor.pid(), tuple(supervisor.programs())
-    except OpsError as error:  # it is being stopped
-        return Status(None, (), (), settings.ports, str(error))
-    torchserve = next((program for program in programs if program.name == "torchserve"), None)
+    pid: int | None = None
+    programs: tuple[Program, ...] = ()
     problem = ""
-    if torchserve is None or not torchserve.alive:
-        state = torchserve.state if torchserve else "missing from supervisord"
-        problem = f"torchserve is {state}: `supervisorctl start torchserve`, log {settings.logs / 'torchserve.log'}"
+    asked = True  # whether there may be a TorchServe to ask
+    if supervisor.running():
+        try:
+            pid, programs = supervisor.pid(), tuple(supervisor.programs())
+        except OpsError as error:  # it is being stopped
+            return Status(None, (), (), settings.ports, str(error))
+        torchserve = next((program for program in programs if program.name == "torchserve"), None)
+        if torchserve is None or not torchserve.alive:
+            state = torchserve.state if torchserve else "missing from supervisord"
+            problem = f"torchserve is {state}: `supervisorctl start torchserve`, log {settings.logs / 'torchserve.log'}"
+            asked = False
+    elif silent := supervisor.silent():  # its programs may serve on
+        pid, problem = silent.pid, str(silent)
+    else:
+        return Status(None, (), (), settings.ports, "not running: start it with `make up`")
     management = Management(settings, timeout_s=5)
     cards, last, now = worker_cards(settings.telemetry), last_answers(settings.telemetry), time.time()
     models, unfinished = [], []
     for name, one in desired.items():
         loaded = None
-        if not problem:
+        if asked:
             try:
                 versions = management.describe(name)
                 loaded = versions[0] if versions else None
                 if versions and next_step(one, versions, {one.version}) is not None:
                     unfinished.append(name)
             except ManagementError as error:
-                problem = str(error)
+                problem, asked = problem or str(error), False
         found = probe_known(settings, name, references.get(name), timeout_s=5)
         models.append(model_status(one, loaded=loaded, found=found, cards=cards, last=last.get(name), now=now))
     needed, others = idle(programs, settings)

@@ -31,8 +31,8 @@ from ops.settings import Settings, program_of
 from ops.state_files import write_state
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor
+from ops.supervisor.process import end_unsupervised
 from ops.taken import Taken, inputs
-from ops.torchserve import leftovers
 from ops.torchserve.launcher import in_force
 from ops.torchserve.management import Management, ManagementError
 
@@ -94,13 +94,6 @@ def _optional(
     return replace(planned, files={**planned.files, "gateway": files})
 
 
-def end_unsupervised(settings: Settings, progress: Progress) -> None:
-    """End what a supervisord that was killed left: such a server would answer for a while and then be replaced."""
-    ended = leftovers.end(leftovers.everything(settings), grace_s=5)
-    if ended:
-        progress.say(f"ended programs without a supervisor: pids {', '.join(map(str, ended))}")
-
-
 def write_configuration(
     settings: Settings, supervisor: Supervisor, models: Iterable[Served], progress: Progress
 ) -> Taken:
@@ -135,7 +128,7 @@ def _start(settings: Settings, goal: Mapping[str, Served], limits: Limits, progr
     supervisor = Supervisor(settings)
     booting = not supervisor.running()
     if booting:
-        end_unsupervised(settings, progress)
+        end_unsupervised(settings, progress.say)
     served = {} if booting else read_models(desired_file(settings))
     # the gateway goes by what is served until that is replaced
     now = [served.get(name, one) for name, one in goal.items()]
@@ -195,7 +188,9 @@ def _check_room(
     Raises:
         OpsError: with the figures and the way out.
     """
-    served = read_models(desired_file(settings)) if Supervisor(settings).runs("torchserve") else {}
+    supervisor = Supervisor(settings)  # one that does not answer is replaced, with its programs
+    serving = supervisor.running() and supervisor.runs("torchserve")
+    served = read_models(desired_file(settings)) if serving else {}
     for name, one in goal.items():
         if name in served and served[name] != one:
             check_room(settings, one, prepared[name].need, hardware)

@@ -1,8 +1,8 @@
-"""Start supervisord and talk to it over its socket, with supervisor's own XML-RPC client."""
+"""Start supervisord and talk to it over its socket."""
 
 import contextlib
+import http.client
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults
 
 from ops.errors import OpsError
 from ops.settings import Settings
+from ops.supervisor import process, rpc
 from ops.supervisor.config import config_file, socket_file
+from ops.supervisor.programs import LONGEST_STOP_S
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,14 @@ def _program(info: dict[str, Any]) -> Program:
     )
 
 
-@contextlib.contextmanager
-def _answering() -> Iterator[None]:
-    """What supervisord does not do, in words; faults that a caller knows how to take do not come this far."""
-    try:
-        yield
-    except xmlrpc.client.Fault as fault:
-        if fault.faultCode != Faults.SHUTDOWN_STATE:
-            raise OpsError(f"supervisord refuses ({fault.faultString}): its log, supervisord.log, says why") from fault
-        raise OpsError(f"supervisord is stopping ({fault.faultString}): run this again in a moment") from fault
-    except (xmlrpc.client.Error, OSError) as error:
-        raise OpsError(
-            f"supervisord is stopping or gone ({type(error).__name__}): run this again in a moment"
-        ) from error
+def environment() -> dict[str, str]:
+    """What programs are started with: this environment without Python's own variables, as supervisord fails at every
+    call under PYTHONWARNINGS=error."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environ["PYTHONNOUSERSITE"] = "1"
+    if environ.get("JAVA_HOME"):  # programs start elsewhere, where a relative path means something else
+        environ["JAVA_HOME"] = str(Path(environ["JAVA_HOME"]).absolute())
+    return environ
 
 
 class Supervisor:
@@ -94,11 +91,25 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        # how long supervisord may take to stop a program, and does not answer
+        self._stop_s = max(settings.stop_timeout_s, LONGEST_STOP_S) + process.STOP_ALLOWANCE_S
 
-    def _call(self, method: str, *arguments: Any) -> Any:
-        with contextlib.closing(SupervisorTransport(None, None, f"unix://{socket_file(self._settings)}")) as transport:
-            proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
-            return getattr(proxy.supervisor, method)(*arguments)
+    def _call(self, method: str, *arguments: Any, timeout_s: float | None = None) -> Any:
+        return rpc.call(socket_file(self._settings), method, *arguments, timeout_s=timeout_s)
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """What supervisord does not do, in words; faults that a caller knows how to take do not come this far."""
+        try:
+            yield
+        except xmlrpc.client.Fault as fault:
+            said = fault.faultString
+            if fault.faultCode != Faults.SHUTDOWN_STATE:
+                raise OpsError(f"supervisord refuses ({said}): its log, supervisord.log, says why") from fault
+            raise OpsError(f"supervisord is stopping ({said}): run this again in a moment") from fault
+        except (xmlrpc.client.Error, http.client.HTTPException, OSError) as error:
+            gone = f"supervisord is stopping or gone ({type(error).__name__}): run this again in a moment"
+            raise OpsError(str(self.silent() or gone)) from error
 
     def running(self) -> bool:
         """Whether a supervisord answers on our socket.
@@ -106,19 +117,16 @@ class Supervisor:
         Raises:
             OpsError: one does, and it is another user's.
         """
-        if not socket_file(self._settings).is_socket():
-            return False
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(5)
-            try:
-                client.connect(str(socket_file(self._settings)))
-            except PermissionError as error:
-                raise OpsError(
-                    f"{socket_file(self._settings)} belongs to another user: run this as the user that started it"
-                ) from error
-            except OSError:
-                return False
-        return True
+        try:
+            return rpc.answers(socket_file(self._settings))
+        except PermissionError as error:
+            raise OpsError(
+                f"{socket_file(self._settings)} belongs to another user: run this as the user that started it"
+            ) from error
+
+    def silent(self) -> process.Silent | None:
+        """The supervisord that is alive all the same; to be asked where none answers."""
+        return process.silent(self._settings)
 
     def pid(self) -> int:
         """supervisord's own.
@@ -126,18 +134,15 @@ class Supervisor:
         Raises:
             OpsError: it is shutting down or gone.
         """
-        with _answering():
+        with self._answering():
             return cast(int, self._call("getPID"))
 
     def started_as(self) -> tuple[list[str], dict[str, str]]:
         """supervisord's command line and environment; makes the folders that it wants to be there."""
         for folder in (self._settings.run, self._settings.logs):
             folder.mkdir(parents=True, exist_ok=True)
-        environ = dict(os.environ)
-        if environ.get("JAVA_HOME"):  # programs start elsewhere, where a relative path means something else
-            environ["JAVA_HOME"] = str(Path(environ["JAVA_HOME"]).absolute())
         binary = Path(sys.executable).parent / "supervisord"
-        return [str(binary), "-c", str(config_file(self._settings))], environ
+        return [str(binary), "-c", str(config_file(self._settings))], environment()
 
     def boot(self) -> None:
         """Start supervisord, which starts its programs; returns when it answers.
@@ -170,7 +175,7 @@ class Supervisor:
         Raises:
             OpsError: supervisord is shutting down or gone.
         """
-        with _answering():
+        with self._answering():
             return [_program(info) for info in self._call("getAllProcessInfo")]
 
     def program(self, name: str) -> Program:
@@ -179,16 +184,20 @@ class Supervisor:
         Raises:
             OpsError: supervisord is shutting down or gone.
         """
-        with _answering():
+        with self._answering():
             return _program(self._call("getProcessInfo", name))
 
     def runs(self, name: str) -> bool:
         """Whether there is a supervisord, and under it a program of this name that is up.
 
         Raises:
-            OpsError: supervisord is another user's, or shutting down.
+            OpsError: supervisord is another user's, shutting down, or does not answer: who knows what runs.
         """
-        return self.running() and any(one.name == name and one.alive for one in self.programs())
+        if self.running():
+            return any(one.name == name and one.alive for one in self.programs())
+        if silent := self.silent():
+            raise OpsError(str(silent))
+        return False
 
     def start(self, name: str) -> None:
         """Start a program, without waiting until it has proved itself; one that runs already is left alone.
@@ -196,7 +205,7 @@ class Supervisor:
         Raises:
             OpsError: it cannot be started; names its log.
         """
-        with _answering():
+        with self._answering():
             try:
                 self._call("startProcess", name, False)
             except xmlrpc.client.Fault as fault:
@@ -210,9 +219,9 @@ class Supervisor:
         Raises:
             OpsError: supervisord refuses, is shutting down or gone.
         """
-        with _answering():
+        with self._answering():
             try:
-                self._call("stopProcess", name)
+                self._call("stopProcess", name, timeout_s=self._stop_s)
             except xmlrpc.client.Fault as fault:
                 if fault.faultCode != Faults.NOT_RUNNING:
                     raise
@@ -223,7 +232,7 @@ class Supervisor:
         Raises:
             OpsError: supervisord is shutting down or gone, or cannot read it.
         """
-        with _answering():
+        with self._answering():
             added, changed, removed = self._call("reloadConfig")[0]
         return Changes(tuple(added), tuple(changed), tuple(removed))
 
@@ -233,9 +242,9 @@ class Supervisor:
         Raises:
             OpsError: supervisord refuses, is shutting down or gone.
         """
-        with _answering():
+        with self._answering():
             for name in (*changes.changed, *changes.removed):
-                self._call("stopProcessGroup", name)
+                self._call("stopProcessGroup", name, timeout_s=self._stop_s)
                 self._call("removeProcessGroup", name)
             for name in changes.started:
                 self._call("addProcessGroup", name)
@@ -246,7 +255,7 @@ class Supervisor:
         Raises:
             OpsError: supervisord refuses, is shutting down or gone.
         """
-        with _answering():
+        with self._answering():
             try:
                 self._call("signalProcess", name, signal)
             except xmlrpc.client.Fault as fault:
@@ -259,14 +268,16 @@ class Supervisor:
         Raises:
             OpsError: it is still there after `timeout_s` seconds.
         """
-        with _answering():
+        pid = 0  # of one that stops already it is not told
+        with self._answering():
             try:
+                pid = self._call("getPID")
                 self._call("shutdown")
             except xmlrpc.client.Fault as fault:
                 if fault.faultCode != Faults.SHUTDOWN_STATE:  # it stops already
                     raise
         deadline = time.monotonic() + timeout_s
-        while self.running():
+        while self.running() or any(pid in {0, one.pid} for one in process.supervisords(self._settings)):
             if time.monotonic() > deadline:
                 raise OpsError(
                     f"supervisord is still stopping its programs after {timeout_s:.0f} s: run `embedkit down` again"

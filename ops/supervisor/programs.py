@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from ops.errors import OpsError
 from ops.settings import Settings
 
+LONGEST_STOP_S = 20  # of any program but TorchServe, which has `stop_timeout_s`
+
 
 @dataclass(frozen=True)
 class Program:

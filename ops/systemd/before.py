@@ -10,14 +10,12 @@ from pathlib import Path
 
 from ops.errors import OpsError
 from ops.supervisor.control import Supervisor
-from ops.torchserve import leftovers
+from ops.supervisor.process import end_unsupervised
 from ops.torchserve.launcher import read_settings
 
-GRACE_S = 5.0
 
-
-def clear(file: Path) -> list[int]:
-    """End what an earlier supervisord left behind; returns the pids.
+def clear(file: Path) -> None:
+    """End what an earlier supervisord left behind, or one that does not answer.
 
     Raises:
         OpsError: a supervisord runs, or there never was an `embedkit up`.
@@ -28,17 +26,15 @@ def clear(file: Path) -> list[int]:
         raise OpsError(f"{file} is missing: run `embedkit up` once as this user, then `embedkit down`") from error
     if Supervisor(settings).running():
         raise OpsError(f"it runs already, without systemd (pid {Supervisor(settings).pid()}): `embedkit down` first")
-    return leftovers.end(leftovers.everything(settings), GRACE_S)
+    end_unsupervised(settings, lambda text: print(f"embedkit: {text}"))
 
 
 def main() -> int:
     try:
-        ended = clear(Path(sys.argv[1]))
+        clear(Path(sys.argv[1]))
     except (OpsError, ValueError, OSError) as error:
         print(f"embedkit: {error}", file=sys.stderr)
         return 1
-    if ended:
-        print(f"embedkit: ended what an earlier supervisord left: pids {', '.join(map(str, ended))}")
     return 0
 
 

@@ -10,6 +10,7 @@ from ops import loopback
 from ops.console import err, out
 from ops.errors import OpsError
 from ops.settings import Settings
+from ops.supervisor.process import unanswering
 from ops.top.figures import Figures, Scrape, figures, parse
 from ops.top.view import view
 
@@ -30,9 +31,12 @@ def scrape(settings: Settings) -> Scrape:
         answer.raise_for_status()
         return parse(answer.text, time.monotonic())
     except (requests.RequestException, ValueError) as error:
+        said = f"the exporter at {url} does not answer ({type(error).__name__})"
+        if silent := unanswering(settings):
+            raise OpsError(f"{said}, and {silent}") from error
         raise OpsError(
-            f"the exporter at {url} does not answer ({type(error).__name__}): `supervisorctl start exporter`, "
-            f"or `embedkit up` if nothing runs; its log is {settings.logs / 'exporter.log'}"
+            f"{said}: `supervisorctl start exporter`, or `embedkit up` if nothing runs; its log is "
+            f"{settings.logs / 'exporter.log'}"
         ) from error
 
 

@@ -30,8 +30,6 @@ from ops.store_owners import claim
 from ops.torchserve import config, confine, leftovers, pidfile
 from ops.torchserve.scheduling import as_a_batch
 
-GRACE_S = 5.0
-
 
 def say(text: str) -> None:
     print(f"embedkit launcher: {text}", flush=True)
@@ -83,12 +81,10 @@ def servable(settings: Settings, wanted: Mapping[str, Served]) -> dict[str, Serv
 def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """The JVM's and thereby the workers' environment.
 
-    A PYTHONPATH would come before the archive on a worker's path; TS_* and LOG_LOCATION would override our
-    configuration; the hub must never be asked at run time.
+    A PYTHONPATH would come before the archive on a worker's path, PYTHONWARNINGS=error ends workers; TS_* and
+    LOG_LOCATION would override our configuration; the hub must never be asked at run time.
     """
     dropped = (
-        "PYTHONPATH",
-        "PYTHONHOME",
         "TS_CONFIG_FILE",
         "HF_TOKEN",  # no secret that a worker does not need: it loads nothing from a hub
         "HUGGING_FACE_HUB_TOKEN",
@@ -96,7 +92,11 @@ def clean_environment(environ: Mapping[str, str], settings: Settings) -> dict[st
         "_JAVA_OPTIONS",
         "JDK_JAVA_OPTIONS",
     )
-    kept = {key: value for key, value in environ.items() if key not in dropped and not key.startswith("EMBEDKIT_")}
+    kept = {
+        key: value
+        for key, value in environ.items()
+        if key not in dropped and not key.startswith(("EMBEDKIT_", "PYTHON"))
+    }
     telemetry, mark = str(settings.telemetry), mark_of(settings)
     return (
         MALLOC
@@ -127,11 +127,9 @@ def prepare(settings: Settings, *, console: bool = False) -> list[str]:
     # What an earlier supervisord left running holds our ports; those of this one descend from it, the gateway's workers
     # by way of their master.
     orphans = [
-        one
-        for one in leftovers.programs(settings)
-        if one.pid != os.getpid() and os.getppid() not in {parent.pid for parent in one.parents()}
+        one for one in leftovers.programs(settings) if os.getppid() not in {parent.pid for parent in one.parents()}
     ]
-    ended = leftovers.end([*leftovers.our_processes(settings), *orphans], GRACE_S)
+    ended = leftovers.end([*leftovers.our_processes(settings), *orphans])
     if ended:
         say(f"ended what an earlier server left: pids {', '.join(map(str, ended))}")
     settings.served.mkdir(parents=True, exist_ok=True)

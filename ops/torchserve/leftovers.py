@@ -1,5 +1,6 @@
 """Find and end what an earlier TorchServe of this kit left behind: a JVM that lost its supervisor, workers that lost
-their JVM. Ours are known by our own paths in their command lines, never by name alone."""
+their JVM, other programs that lost supervisord. The first two are known by our own paths in their command lines, the
+others by what our supervisord puts into the environment of whatever it starts: never by a name alone."""
 
 import contextlib
 import os
@@ -11,22 +12,33 @@ from pathlib import Path
 import psutil
 
 from ops.settings import Settings
+from ops.supervisor.config import socket_file
 
 SERVER_CLASS = "org.pytorch.serve.ModelServer"
-# The modules that supervisord runs with our settings file; systemd runs others with it.
-PROGRAMS = frozenset({"ops.torchserve.launcher", "ops.exporter", "ops.supervisor.watchdog"})
+# supervisord's own, inherited by all that descends from it.
+MARK = "SUPERVISOR_SERVER_URL"
+GRACE_S = 5.0
+
+
+def is_path(word: str, path: Path) -> bool:
+    """Whether a word names this path: to the letter, as the file may be gone, or by way of links."""
+    if word == str(path):
+        return True
+    return word.startswith("/") and word.endswith(f"/{path.name}") and os.path.realpath(word) == os.path.realpath(path)
 
 
 def is_server(cmdline: list[str], settings: Settings) -> bool:
     """Whether this is the JVM of this kit: TorchServe with our config.properties."""
-    return SERVER_CLASS in cmdline and str(settings.etc / "config.properties") in cmdline
+    config = settings.etc / "config.properties"
+    return SERVER_CLASS in cmdline and any(is_path(word, config) for word in cmdline)
 
 
 def worker_socket(cmdline: list[str], settings: Settings) -> str | None:
     """The name of a worker's socket, if it is a worker of this kit: its socket lies in our TEMP."""
     for flag, value in pairwise(cmdline):
         if flag == "--sock-name":
-            return Path(value).name if Path(value).parent == settings.temp else None
+            folder, _, name = value.rpartition("/")
+            return name if is_path(folder, settings.temp) else None
     return None
 
 
@@ -35,13 +47,13 @@ def is_worker(cmdline: list[str], settings: Settings) -> bool:
     return worker_socket(cmdline, settings) is not None
 
 
-def is_program(cmdline: list[str], settings: Settings) -> bool:
-    """Whether this is another program of ours under supervisord: one with our settings file, or --config=<of ours>."""
-    if str(settings.file) in cmdline and not PROGRAMS.isdisjoint(cmdline):
-        return True
-    if str(settings.etc / "haproxy.cfg") in cmdline:  # master and workers
-        return True
-    return any(word.partition("=")[2].startswith(f"{settings.etc}/") for word in cmdline)
+def is_marked(process: psutil.Process, settings: Settings) -> bool:
+    """Whether our supervisord has started this process, or one that it descends from."""
+    try:
+        kind, _, path = process.environ().get(MARK, "").partition("://")
+    except psutil.Error:
+        return False
+    return kind == "unix" and is_path(path, socket_file(settings))
 
 
 def _alive() -> Iterator[psutil.Process]:
@@ -53,8 +65,20 @@ def _alive() -> Iterator[psutil.Process]:
 
 
 def programs(settings: Settings) -> list[psutil.Process]:
-    """The kit's own programs beside the server, which a supervisord that was killed leaves running."""
-    return [one for one in _alive() if is_program(one.info["cmdline"] or [], settings)]
+    """The kit's own programs beside the server, which a supervisord that was killed leaves running; never this process
+    or one above it."""
+    this = psutil.Process()
+    spared = {this.pid, *(parent.pid for parent in this.parents())}
+    return [
+        one
+        for one in _alive()
+        if one.pid not in spared and not _is_torchserve(one, settings) and is_marked(one, settings)
+    ]
+
+
+def _is_torchserve(process: psutil.Process, settings: Settings) -> bool:
+    cmdline = process.info["cmdline"] or []
+    return is_server(cmdline, settings) or is_worker(cmdline, settings)
 
 
 def our_processes(settings: Settings) -> list[psutil.Process]:
@@ -74,7 +98,7 @@ def everything(settings: Settings) -> list[psutil.Process]:
     return programs(settings) + our_processes(settings)
 
 
-def end(processes: Iterable[psutil.Process], grace_s: float) -> list[int]:
+def end(processes: Iterable[psutil.Process], grace_s: float = GRACE_S) -> list[int]:
     """SIGTERM, then SIGKILL after `grace_s` seconds to what is left; returns the pids that were ended.
 
     A stopped process (SIGSTOP) does not see a SIGTERM: SIGKILL ends it all the same.

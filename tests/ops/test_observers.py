@@ -16,7 +16,7 @@ import yaml
 from ops.errors import OpsError
 from ops.observers import Plan, plan, write_files
 from ops.settings import Settings
-from ops.supervisor.config import supervisord_conf
+from ops.supervisor.config import socket_file, supervisord_conf
 from ops.torchserve import leftovers
 from tests.e2e.stack import free_ports
 from tests.ops.prometheus.promtool import promtool
@@ -189,7 +189,9 @@ def quick(path: Path, text: str) -> str:
 
 
 @pytest.mark.needs("prometheus", "amtool")
-def test_an_alert_arrives_at_the_webhook(webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_an_alert_arrives_at_the_webhook(
+    webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Prometheus finds no exporter; through Alertmanager the receiver learns it, with a runbook that can be opened."""
     url, received = webhook
     prometheus, alertmanager, exporter = free_ports(3)
@@ -202,6 +204,7 @@ def test_an_alert_arrives_at_the_webhook(webhook: tuple[str, list[dict[str, Any]
         scrape_interval_s=1,
         alert_webhook=url,
     )
+    monkeypatch.setenv(leftovers.MARK, f"unix://{socket_file(settings)}")  # as supervisord does
     with running(settings, quick, names=NO_GRAFANA):
         assert len(leftovers.programs(settings)) == 2  # what `embedkit down` would find without a supervisor
         wait_for(lambda: received, 90, "the alert at the webhook")

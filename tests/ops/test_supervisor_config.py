@@ -5,15 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from xmlrpc.client import Fault
 
 import pytest
-from supervisor.xmlrpc import Faults
 
 from ops.errors import OpsError
 from ops.settings import Settings
 from ops.supervisor.config import check_paths, install, link_for_supervisorctl, supervisord_conf
-from ops.supervisor.control import _answering
 from ops.supervisor.programs import checked
 
 
@@ -91,12 +88,3 @@ def test_a_strangers_configuration_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match=str(stranger)):
         link_for_supervisorctl(Settings(var=tmp_path / "var"), tmp_path)
     assert stranger.read_text() == "[supervisord]\n"
-
-
-@pytest.mark.parametrize(
-    ("code", "said"), [(Faults.SHUTDOWN_STATE, "is stopping"), (Faults.CANT_REREAD, "refuses .*supervisord.log")]
-)
-def test_what_supervisord_refuses_is_told_in_words(code: int, said: str) -> None:
-    """One that is about to end, which to try again helps, is told from one that does not do what is asked."""
-    with pytest.raises(OpsError, match=said), _answering():
-        raise Fault(code, "WHY")

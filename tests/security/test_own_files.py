@@ -65,11 +65,14 @@ def test_a_secret_that_others_may_read_is_named(tmp_path: Path) -> None:
 
 
 def test_workers_are_told_no_hub_token(tmp_path: Path) -> None:
-    """TorchServe and its workers load nothing from a hub, and have no token for it in their environment."""
+    """TorchServe and its workers load nothing from a hub, and have no token for it in their environment; nor Python's
+    variables of whoever ran `embedkit up`."""
     told = clean_environment(
-        {"HF_TOKEN": "hf_x", "HUGGING_FACE_HUB_TOKEN": "hf_x", "PATH": "/bin"}, Settings(var=tmp_path)
+        {"HF_TOKEN": "hf_x", "HUGGING_FACE_HUB_TOKEN": "hf_x", "PYTHONWARNINGS": "error", "PATH": "/bin"},
+        Settings(var=tmp_path),
     )
     assert "hf_x" not in told.values()
+    assert "PYTHONWARNINGS" not in told
     assert told["PATH"] == "/bin"
 
 

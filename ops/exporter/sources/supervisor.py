@@ -31,8 +31,6 @@ class SupervisorSource:
 
     def fetch(self, families: Families) -> None:
         try:
-            if not self._supervisor.running():  # asked first: supervisor's client leaves its socket open if refused
-                raise SourceError("unreachable", "no supervisord on its socket")
             programs = self._supervisor.programs()
         except OpsError as error:
             raise SourceError("unreachable", str(error)) from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ops.supervisor.watchdog.failing import BEYOND_S, LOOKS, Probes
+from ops.supervisor.watchdog.loads import Loads
 from ops.supervisor.watchdog.look import TORCHSERVE, Action, Kind, Look, ModelLook, Process, WorkerLook
 from ops.supervisor.watchdog.pace import Limits, Pace
 
@@ -43,7 +44,7 @@ class Policy:
         self._seen: dict[Hashable, _Seen] = {}
         self._next: dict[Hashable, _Seen] = {}
         self._paces: dict[tuple[Kind, str], Pace] = {}
-        self._probes = Probes()
+        self._probes, self._loads = Probes(), Loads()
         self._answered: Process | None = None
         self._terminated: dict[tuple[int, float], float] = {}
         self._startup_s: float | None = None
@@ -88,6 +89,7 @@ class Policy:
         elif action.kind == "revive_model":
             self._seen.pop(("no worker", action.target, action.version), None)
             self._seen.pop(("missing", action.target), None)
+            self._loads.revives(action.target)
 
     def _row(self, now: float, *sign: Hashable) -> _Seen:
         """Count this sign in this look."""
@@ -102,6 +104,7 @@ class Policy:
                 yield Action("start_program", program, "supervisord has given it up (FATAL)")
         for model in look.models:
             self._startup_s = max(self._startup_s or 0.0, model.startup_timeout_s)
+        self._loads.hear(look)
         if look.server is None:
             self._probes.forget()
             return
@@ -113,12 +116,11 @@ class Policy:
         for name in look.missing:
             if self._row(now, "missing", name).looks >= LOOKS:
                 yield Action("revive_model", name, "it is to be served and TorchServe does not have it")
-        acted_on = set()
-        for model in look.models:
-            for action in self._workers(now, model):
-                acted_on.add(model.model)
-                yield action
-        yield from self._sick(now, look, look.server, acted_on)
+        workers = [action for model in look.models for action in self._workers(now, model, look.server)]
+        restarts = [action for action in workers if action.kind == "restart_torchserve"]
+        yield from restarts[:1] or workers
+        if not restarts:
+            yield from self._sick(now, look, look.server, {action.target for action in workers})
 
     # The server.
 
@@ -149,12 +151,16 @@ class Policy:
 
     # Single workers.
 
-    def _workers(self, now: float, model: ModelLook) -> Iterator[Action]:
+    def _workers(self, now: float, model: ModelLook, server: Process) -> Iterator[Action]:
+        bare = False
         if model.wanted and not model.workers:
-            if self._row(now, "no worker", model.model, model.version).looks >= LOOKS:
-                reason = f"none of its {model.wanted} workers has a process"
-                yield Action("revive_model", model.model, reason, version=model.version, workers=model.wanted)
+            bare = self._row(now, "no worker", model.model, model.version).looks >= LOOKS
+        if reason := self._loads.in_vain(model, bare=bare):
+            yield from self._restart(now, server, f"{model.model}: {reason}")
             return
+        if bare:
+            reason = f"none of its {model.wanted} workers has a process"
+            yield Action("revive_model", model.model, reason, version=model.version, workers=model.wanted)
         for worker in model.workers:
             reason = self._hung(now, model, worker)
             if reason:

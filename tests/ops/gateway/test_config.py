@@ -7,12 +7,11 @@ import pytest
 
 from ops.errors import OpsError
 from ops.gateway.config import haproxy_config
-from ops.gateway.program import gateway_command, refuse_faulty, refuse_open
+from ops.gateway.program import refuse_faulty, refuse_open
 from ops.gateway.replies import as_json, error
 from ops.gateway.stage import Route
 from ops.settings import GATEWAYS_OWN, Settings
 from ops.torchserve.config import MAX_REQUEST_BYTES
-from ops.torchserve.leftovers import is_program
 from tests.ops.gateway.running import MINILM, OTHER, haproxy
 
 
@@ -104,13 +103,6 @@ def test_a_path_that_haproxy_cannot_read_is_refused(path: str) -> None:
     """It is named before anything is written."""
     with pytest.raises(OpsError, match="HAProxy cannot take"):
         haproxy_config(Settings(gateway_keys=Path(path)), (MINILM,))
-
-
-def test_its_processes_are_known_as_ours() -> None:
-    """`embedkit down` finds master and worker without a supervisor by their configuration."""
-    settings = Settings()
-    assert is_program(list(gateway_command("haproxy", settings)), settings)
-    assert not is_program(["haproxy", "-f", "/etc/haproxy/haproxy.cfg"], settings)
 
 
 def test_its_settings_concern_nobody_else() -> None:

@@ -286,3 +286,74 @@ def test_a_model_that_torchserve_does_not_have_is_given_to_it() -> None:
     assert kinds(scene.sees(lost, times=3)) == [("revive_model", "minilm", 0)]
     assert kinds(scene.sees(lost, times=3)) == [("revive_model", "minilm", 0)]
     assert scene.sees(lost, times=3) == []
+
+
+def loads_that_end(scene: Scene, pid: int, count: int, wanted: int = 2) -> list[Action]:
+    """The actions of so many rounds in which all workers load, and in the next look are gone."""
+    found: list[Action] = []
+    for number in range(count):
+        loading = [worker(pid + wanted * number + one, ready=False, activity=None) for one in range(wanted)]
+        found += scene.step(seen(WELL, *loading, wanted=wanted, probes=(FULL,)))
+        found += scene.step(seen(WELL, wanted=wanted, probes=(FULL,)))
+    return found
+
+
+def test_a_model_that_was_revived_in_vain_costs_a_restart() -> None:
+    """TEMP was emptied and its workers ended, so that no process can be started: revived once, then the server."""
+    scene = Scene()
+    scene.sees(WELL)
+    took, revived = scene.until_action(seen(WELL, probes=(FULL,)), 300)
+    assert kinds(revived) == [("revive_model", "minilm", 0)]
+    more, restarted = scene.until_action(seen(WELL, probes=(FULL,)), 300)
+    assert kinds(restarted) == [("restart_torchserve", "torchserve", 7)]
+    assert took + more == 30
+
+
+def test_workers_that_no_longer_load_cost_a_restart() -> None:
+    """What they load is gone: after three loads of each the server is restarted, told once and then made to."""
+    scene = Scene()
+    scene.sees(WELL)
+    assert loads_that_end(scene, 20, 2) == []
+    assert kinds(loads_that_end(scene, 30, 1)) == [("restart_torchserve", "torchserve", 7)]
+    (made,) = scene.sees(seen(WELL), times=2)
+    assert (made.kind, made.force) == ("restart_torchserve", True)
+
+
+def test_a_load_that_succeeds_begins_anew() -> None:
+    """Workers that die now and then and come to be ready are TorchServe's business."""
+    scene = Scene()
+    for hour in range(10):
+        scene.sees(WELL)
+        assert loads_that_end(scene, 100 * hour + 20, 2) == []
+
+
+def test_a_restart_that_did_not_help_is_not_repeated() -> None:
+    """A model that has not been ready in this server is revived, however often its loads end: the restarts would cost
+    whatever else is served."""
+    scene = Scene()
+    assert {one.kind for one in loads_that_end(scene, 20, 100)} <= {"revive_model"}
+    scene.sees(WELL)
+    scene.sees(replace(WELL, server=Process(8, 2.0), models=(model(),)))
+    for number in range(100):
+        loading = model(worker(300 + number, ready=False, activity=None), wanted=1)
+        look = replace(WELL, server=Process(8, 2.0), models=(loading,))
+        assert "restart_torchserve" not in {one.kind for one in scene.step(look)}
+
+
+def test_other_models_bear_that_restart() -> None:
+    """Their workers would not load either, once they end."""
+    scene, other = Scene(), model(worker(21), worker(22), name="other")
+    scene.sees(replace(WELL, models=(*WELL.models, other)))
+    found: list[Action] = []
+    for number in range(4):
+        loading = [worker(30 + 2 * number + one, ready=False, activity=None) for one in range(2)]
+        found += scene.step(replace(WELL, models=(model(*loading), other)))
+    assert kinds(found) == [("restart_torchserve", "torchserve", 7)]
+
+
+def test_a_slow_load_is_no_failed_one() -> None:
+    """A worker that loads for minutes counts once, when it ends."""
+    scene = Scene()
+    scene.sees(WELL)
+    slow = seen(WELL, worker(20, ready=False, activity=None), worker(21, ready=False, activity=None), probes=(FULL,))
+    assert scene.sees(slow, times=50) == []
