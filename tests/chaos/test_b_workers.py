@@ -114,7 +114,7 @@ def test_workers_die_at_every_load_until_mended(
     fresh_stack: Callable[[], Stack], record: Callable[[Row], None]
 ) -> None:
     """A model that TorchServe has given up, as its workers died at every load, serves within 60 s of being mended, and
-    nobody has to do anything: the watchdog's tries before that, one restart among them, have failed as well."""
+    nobody has to do anything: the watchdog's tries before that have failed as well."""
     stack = fresh_stack()
     flag = stack.folder / "broken"
     stack.embedkit("up")
@@ -136,9 +136,7 @@ def test_workers_die_at_every_load_until_mended(
         stack.embedkit("resume")
         time.sleep(TRIED_S)
         assert site.serves(stack) is False
-        tried = site.watchdog_actions(stack) - acted
-        assert tried["revive_model", "minilm"] >= 1
-        assert tried["restart_torchserve", "torchserve"] == 1
+        assert (site.watchdog_actions(stack) - acted)["revive_model", "minilm"] >= 1
         trial.strike(flag.unlink)
         serving, full = trial.serving(200), trial.full_strength(200)
     trial.row(

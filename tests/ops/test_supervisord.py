@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,14 +58,21 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def place() -> Iterator[Path]:
+    """Short: a unix socket lies below it."""
+    with tempfile.TemporaryDirectory(prefix="ek-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def settings(place: Path) -> Settings:
     """A var/ of its own with the configuration of two sleepers."""
-    settings = Settings(var=tmp_path / "var", stop_timeout_s=5)
+    settings = Settings(var=place / "var", stop_timeout_s=5)
     for folder in (settings.etc, settings.run, settings.logs):
         folder.mkdir(parents=True)
-    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    (place / "sleeper.py").write_text(SLEEPER)
     programs = "".join(
-        f"[program:{name}]\ncommand={sys.executable} {tmp_path}/sleeper.py {tmp_path}/{name}.ended\nstartsecs=0\n"
+        f"[program:{name}]\ncommand={sys.executable} {place}/sleeper.py {place}/{name}.ended\nstartsecs=0\n"
         for name in ("one", "two")
     )
     config_file(settings).write_text(
@@ -146,14 +154,14 @@ def test_one_that_does_not_answer_is_named(how: str, settings: Settings, family:
 
 
 @SPOILT
-def test_down_ends_it_in_order(how: str, settings: Settings, family: list[psutil.Process], tmp_path: Path) -> None:
+def test_down_ends_it_in_order(how: str, settings: Settings, family: list[psutil.Process], place: Path) -> None:
     """`down` leaves nothing of it running, its programs could end themselves, and a second `down` finds nothing."""
     spoil(how, settings, family[0])
     said: list[str] = []
     assert bring_down(settings, said.append) == Down(ran=True)
     assert not any(map(is_alive, family))
     assert f"ending supervisord (pid {family[0].pid})" in said[0]
-    assert {one.name for one in tmp_path.glob("*.ended")} == {"one.ended", "two.ended"}
+    assert {one.name for one in place.glob("*.ended")} == {"one.ended", "two.ended"}
     assert bring_down(settings, said.append) == Down(ran=False)
 
 
@@ -190,13 +198,13 @@ def test_another_users_is_named(settings: Settings, family: list[psutil.Process]
     assert is_alive(family[0])
 
 
-def test_it_is_known_however_it_was_started(settings: Settings, tmp_path: Path) -> None:
+def test_it_is_known_however_it_was_started(settings: Settings, place: Path) -> None:
     """By a relative path or by way of a link; a pager, an editor and sudo, which only name it, are none."""
-    (tmp_path / "link").symlink_to(settings.var)
-    for config in ("etc/supervisord.conf", str(tmp_path / "link" / "etc" / "supervisord.conf")):
+    (place / "link").symlink_to(settings.var)
+    for config in ("etc/supervisord.conf", str(place / "link" / "etc" / "supervisord.conf")):
         with started(boot(settings, config=config)) as running:
             assert [one.pid for one in supervisords(settings)] == [running[0].pid]
-            assert supervisords(Settings(var=tmp_path / "another")) == []
+            assert supervisords(Settings(var=place / "another")) == []
             end_unsupervised(settings, lambda _: None)
     for first in ("less", "sudo"):
         words = [first, str(BINARY), "-c", str(config_file(settings))]
@@ -218,9 +226,9 @@ def test_supervisorctl_does_not_wait_for_it(
     assert f"kill -CONT {family[0].pid}" in capsys.readouterr().err
 
 
-def test_make_down_without_an_environment(settings: Settings, tmp_path: Path) -> None:
+def test_make_down_without_an_environment(settings: Settings, place: Path) -> None:
     """With .venv gone it still sees a supervisord, whatever became of its files, and refuses with the way out."""
-    down = ["make", "-s", "-C", str(tmp_path), "-f", str(ROOT / "Makefile"), "down"]
+    down = ["make", "-s", "-C", str(place), "-f", str(ROOT / "Makefile"), "down"]
     with started(boot(settings)) as running:
         shutil.rmtree(settings.var)
         refused = subprocess.run(down, capture_output=True, text=True, check=False)

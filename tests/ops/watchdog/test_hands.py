@@ -74,6 +74,7 @@ def test_workers_are_seen_by_their_ids_and_states(
     os.waitid(os.P_PID, ours.pid, os.WSTOPPED | os.WNOWAIT)
     assert worker_processes(settings, server) == {"9000": Process(ours.pid, ours.create_time(), stopped=True)}
     ours.kill()
+    os.waitid(os.P_PID, ours.pid, os.WEXITED | os.WNOWAIT)
     assert worker_processes(settings, server) == {}
 
 
