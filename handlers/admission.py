@@ -4,13 +4,19 @@ TorchServe ends a worker that has not answered its batch within responseTimeout.
 and no step of a batch is begun after three quarters: the rest is for the step that was begun last and for the answer.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .card import ServingCard
 from .deadline import Deadline
+from .engine import Engine
 from .errors import TooLargeError
+from .processor import name as processor_name
 from .shapes import Shapes
-from .speed import Speed
+from .speed import Speed, known, speed_folder
+
+log = logging.getLogger("embedkit")
 
 _REQUEST, _BATCH, _PASS = 1 / 2, 3 / 4, 1 / 16
 # Texts of several requests are computed together up to this part of what one request may take: were it all, a short
@@ -99,3 +105,29 @@ class Admission:
     @property
     def _request_s(self) -> float:
         return self.timeout_s * _REQUEST
+
+
+def admission_for(card: ServingCard, engine: Engine, device: str, timeout_s: float) -> Admission:
+    """The limits on this machine, where batches have so many seconds; the engine's passes are made to fit them."""
+    speed, folder = None, speed_folder()
+    if folder is not None:
+        circumstances = {
+            "processor": processor_name(),
+            "device": device,
+            "fingerprint": card.fingerprint,
+            "code": __package__,
+            "threads": card.threads,
+            "token_budget": card.token_budget,
+            "max_tokens": engine.max_tokens,
+        }
+        speed = known(folder, f"{card.model}-{card.version}", circumstances, engine.speed)
+    admission = Admission(timeout_s, card.max_request_tokens, engine.max_tokens, engine.shapes.budget, speed)
+    if admission.pass_tokens is not None:
+        engine.limit_pass(admission.pass_tokens)
+    if not admission.one_text_fits:
+        log.warning(
+            "embedkit: a text of %d tokens takes longer here than half of response_timeout_s = %g, after which "
+            "TorchServe ends the worker: raise it in models.toml",
+            *(engine.max_tokens, timeout_s),
+        )
+    return admission

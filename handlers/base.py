@@ -8,7 +8,7 @@ batch that takes too long (it ends the worker): what is cheap comes first, and w
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,23 +17,22 @@ import numpy as np
 import orjson
 
 from . import encoding
-from .admission import TOGETHER, Admission
+from .admission import TOGETHER, admission_for
 from .body import decode_body, request_headers
 from .canary import is_canary
 from .card import CARD_NAME, ServingCard
-from .deadline import Deadline, PartlyComputedError, TimeUpError
-from .devices import Choice, choose, look
+from .deadline import Deadline, PartlyComputedError
+from .devices import choose, look
 from .engine import Engine, load_engine
 from .errors import InternalError, OverloadedError, RequestError
-from .failures import as_request_error, free_cached_memory, is_out_of_memory, leave_worker_on_cuda_error
+from .failures import leave_worker_on_cuda_error
+from .isolation import contained, grouped, together_or_apart
 from .items import Item
 from .loading import LoadedModel
 from .memory import Trimmer
-from .processor import name as processor_name
 from .protocol import Limits, parse_request
 from .quiet import silence_server_lines
 from .routes import route
-from .speed import known, speed_folder
 from .telemetry import Telemetry, WorkerFacts, telemetry_folder
 from .tokenizing import check_tokens
 
@@ -74,13 +73,13 @@ class EmbeddingHandler:
             choice = choose(card.device, card.dtype, context.system_properties.get("gpu_id"), look(card.device))
             self.engine = load_engine(card, folder, choice, check=self.check_model)
             self.engine.warm_up()
+            timeout_s = float((context.model_yaml_config or {}).get("responseTimeout", RESPONSE_TIMEOUT_S))
+            self._admission = admission_for(card, self.engine, choice.name, timeout_s)
         except Exception as error:
             leave_worker_on_cuda_error(error)
             log.error("embedkit: cannot serve %s: %s", context.model_name, error)  # noqa: TRY400 - the worker logs the traceback
             raise
         self.model_name = str(context.model_name or card.model)
-        timeout_s = float((context.model_yaml_config or {}).get("responseTimeout", RESPONSE_TIMEOUT_S))
-        self._admission = self._admitting(timeout_s, choice)
         self._trimmer = Trimmer()
         self._limits = Limits(
             max_texts=card.max_texts,
@@ -115,33 +114,6 @@ class EmbeddingHandler:
             *(self.engine.dimensions, self.engine.max_tokens, self._admission.request_tokens),
             time.monotonic() - started,
         )
-
-    def _admitting(self, timeout_s: float, choice: Choice) -> Admission:
-        """What a request may cost on this machine."""
-        card, folder = self.card, speed_folder()
-        speed = None
-        if folder is not None:
-            circumstances = {
-                "processor": processor_name(),
-                "device": choice.name,
-                "fingerprint": card.fingerprint,
-                "code": __package__,
-                "threads": card.threads,
-                "token_budget": card.token_budget,
-                "max_tokens": self.engine.max_tokens,
-            }
-            speed = known(folder, f"{card.model}-{card.version}", circumstances, self.engine.speed)
-        budget = self.engine.shapes.budget
-        admission = Admission(timeout_s, card.max_request_tokens, self.engine.max_tokens, budget, speed)
-        if admission.pass_tokens is not None:
-            self.engine.limit_pass(admission.pass_tokens)
-        if not admission.one_text_fits:
-            log.warning(
-                "embedkit: a text of %d tokens takes longer here than half of response_timeout_s = %g, after which "
-                "TorchServe ends the worker: raise it in models.toml",
-                *(self.engine.max_tokens, timeout_s),
-            )
-        return admission
 
     def handle(self, data: Sequence[object], context: Any) -> list[bytes]:
         """The answers to one batch, in order; status and headers go into the context."""
@@ -178,11 +150,11 @@ class EmbeddingHandler:
         padded_before = self.engine.computed_tokens
         for some in grouped(wanted, lambda item: item.characters, _TOGETHER_CHARACTERS):
             with self._telemetry.stage("tokenize", some):
-                _together_or_apart(some, self._tokenize, deadline)
+                together_or_apart(some, self._tokenize, deadline)
             if tokenized := [item for item in some if item.is_open]:
                 with self._telemetry.stage("forward", tokenized):
                     for few in grouped(tokenized, self._share, TOGETHER):
-                        _together_or_apart(few, self._embed, deadline)
+                        together_or_apart(few, self._embed, deadline)
         answered = [item for item in wanted if item.vectors is not None]
         computed = [tokens for item in answered if not item.canary for tokens in item.tokens]
         of_canaries = sum(len(tokens.ids) for item in answered if item.canary for tokens in item.tokens)
@@ -198,7 +170,7 @@ class EmbeddingHandler:
         with self._telemetry.stage("encode", items):
             for item in items:
                 if item.is_open:
-                    _contained(item, self._encode)
+                    contained(item, self._encode)
         for index, item in enumerate(items):
             context.set_response_content_type(index, _JSON)
             context.set_response_header(index, "X-Embedkit-Fingerprint", self.card.fingerprint)
@@ -232,7 +204,7 @@ class EmbeddingHandler:
                     self._admission.check([], len(request), item.characters, self.engine.shapes)
 
         item = Item()
-        _contained(item, read)
+        contained(item, read)
         return item
 
     def _share(self, item: Item) -> float:
@@ -297,66 +269,6 @@ class EmbeddingHandler:
             "owned_by": "embedkit",
         }
         return orjson.dumps({"object": "list", "data": [model]})
-
-
-def grouped(items: Sequence[Item], cost: Callable[[Item], float], most: float) -> Iterator[list[Item]]:
-    """The items in groups that cost no more than `most`, or are a single item; mostly one group, in the items' order.
-    Where there are several, the cheap ones come first, so that they never wait for the dear ones.
-    """
-    costs = [cost(item) for item in items]
-    order: Sequence[int] = range(len(items))
-    if sum(costs) > most:
-        order = sorted(order, key=costs.__getitem__)
-    group: list[Item] = []
-    total = 0.0
-    for index in order:
-        if group and total + costs[index] > most:
-            yield group
-            group, total = [], 0.0
-        group.append(items[index])
-        total += costs[index]
-    if group:
-        yield group
-
-
-def _contained(item: Item, step: Callable[[Item], None], *, traceback: bool = True) -> None:
-    """Runs one item's step; whatever happens in it becomes this item's error."""
-    try:
-        step(item)
-    except RequestError as error:
-        item.error = error
-    except TimeUpError:
-        item.error = OverloadedError()
-    except Exception as error:
-        leave_worker_on_cuda_error(error)
-        log.exception("embedkit: a request failed", exc_info=traceback)
-        item.error = as_request_error(error)
-
-
-def _together_or_apart(
-    items: Sequence[Item], compute: Callable[[Sequence[Item], Deadline], None], deadline: Deadline
-) -> None:
-    """Computes all at once; where that fails, one by one, so that only the guilty request gets an error. Those that are
-    not begun before the deadline, or not done by then, get a 503.
-    """
-    out_of_memory = False
-    try:
-        if not deadline.passed:
-            compute(items, deadline)
-            return
-    except TimeUpError:
-        pass
-    except Exception as error:
-        leave_worker_on_cuda_error(error)
-        log.error("embedkit: a batch of %d failed; its requests are tried one by one", len(items), exc_info=True)
-        out_of_memory = is_out_of_memory(error)
-    for item in items:
-        if deadline.passed:
-            item.error = OverloadedError()
-            continue
-        if out_of_memory:
-            free_cached_memory()
-        _contained(item, lambda alone: compute([alone], deadline), traceback=False)
 
 
 def _error_body(item: Item) -> bytes:

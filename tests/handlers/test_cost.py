@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from handlers import base
-from handlers.base import grouped
 from handlers.deadline import Deadline
 from handlers.encoding import Vectors
+from handlers.isolation import grouped
 from handlers.items import Item
 from handlers.sentence_handler import SentenceHandler
 from handlers.speed import FOLDER_VARIABLE

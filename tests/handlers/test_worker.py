@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from handlers import base
+from handlers import isolation
 from handlers.deadline import Deadline
 from handlers.encoding import Vectors
 from handlers.tokenizing import Tokens
@@ -263,7 +263,7 @@ def test_a_cuda_error_ends_the_worker(minilm: Worker, monkeypatch: pytest.Monkey
             raise SystemExit(1)
 
     # the real one, tested in a process of its own, sets an alarm
-    monkeypatch.setattr(base, "leave_worker_on_cuda_error", leave)
+    monkeypatch.setattr(isolation, "leave_worker_on_cuda_error", leave)
     with pytest.raises(SystemExit):
         minilm.ask(json_body(HELLO), json_body({"input": [POISON]}))
 
