@@ -3,6 +3,7 @@
 Knows nothing of TorchServe or of requests.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from .parity import REFERENCE_NAME, Reference, check_parity
 from .shapes import Shapes, shapes_for
 from .speed import Speed, measured
 from .tokenizing import BatchTokenizer, Tokens
+
+log = logging.getLogger("embedkit")
 
 MODEL_FOLDER = "model"
 
@@ -134,7 +137,8 @@ class Engine:
             count = max(1, self._card.token_budget // self.max_tokens)
             self._embedder.embed([long] * count)
         if self._card.batch_invariant:
-            check_invariance(self._embedder.embed, long)
+            tried, widths = check_invariance(self._embedder.embed, long, self.shapes)
+            log.info("embedkit: batch_invariant: the same bits at %d of %d widths, from the longest on", tried, widths)
 
 
 def limit_of(model: LoadedModel, card: ServingCard) -> int:

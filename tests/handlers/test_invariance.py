@@ -1,7 +1,7 @@
 """batch_invariant: the same text gives the same bits, whatever shares its batch."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from handlers.invariance import check_invariance
 from handlers.loading import LoadError
 from handlers.processor import computes_bfloat16, flags
 from handlers.sentence_handler import SentenceHandler
+from handlers.shapes import shapes_for
 from tests.handlers.conftest import BACKENDS
 from tests.handlers.torchserve_wire import Worker, unpack
 from tests.model_folders import minilm_folder
@@ -95,9 +96,46 @@ def test_it_is_tried_at_load() -> None:
     def swayed(ids: Sequence[Sequence[int]]) -> Vectors:
         return honest(ids) + np.float32(len(ids) > 5)
 
-    check_invariance(honest, [7] * 60)
+    shapes = shapes_for("openvino", "cpu", token_budget=16384, longest=512, packs=False, batch_invariant=True)
+    check_invariance(honest, [7] * 60, shapes)
     with pytest.raises(LoadError, match=r"batch_invariant = true, and on this machine.*threads = 1"):
-        check_invariance(swayed, [7] * 60)
+        check_invariance(swayed, [7] * 60, shapes)
+
+
+def test_widths_beyond_the_random_texts_are_tried() -> None:
+    """A machine that errs at one width, in a full pass alone, is found out; without time the longest is tried still."""
+    shapes = shapes_for("openvino", "cpu", token_budget=16384, longest=512, packs=False, batch_invariant=True)
+    heights: set[tuple[int, int]] = set()
+
+    def at(width: int) -> Callable[[Sequence[Sequence[int]]], Vectors]:
+        def embed(ids: Sequence[Sequence[int]]) -> Vectors:
+            seen = shapes.rounded(max(map(len, ids)))
+            heights.add((seen, len(ids)))
+            return np.array([[float(sum(each) + (seen == width and len(ids) > 1))] for each in ids], dtype=np.float32)
+
+        return embed
+
+    ids = list(range(512))
+    assert check_invariance(at(0), ids, shapes, seconds=60) == (32, 32)
+    assert {(512, 3), (256, 6), (128, 12)} <= heights
+    for width in (512, 288, 16):
+        with pytest.raises(LoadError):
+            check_invariance(at(width), ids, shapes, seconds=60)
+    assert check_invariance(at(288), ids, shapes, seconds=0) == (1, 32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_width_up_to_the_longest(backend: str, dtype: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """To 512 tokens, as many rows at once as a pass may have: the bits of a row are those of the text alone."""
+    if backend == "openvino" and dtype == "bfloat16" and not computes_bfloat16(flags()):
+        pytest.skip("this processor does not multiply bfloat16")
+    folder = request.getfixturevalue("bge_folder")
+    converted = request.getfixturevalue("bge_converted") if backend == "openvino" else None
+    loaded = engine(folder, converted, tmp_path / "unpacked", dtype, 1, invariant=True)
+    assert loaded.max_tokens == 512
+    tried, widths = check_invariance(loaded._embedder.embed, loaded.tokenizer.some_ids(512), loaded.shapes, seconds=120)
+    assert tried == widths == 32
 
 
 def test_a_promise_shows_in_the_fingerprint(bge_folder: Path, tmp_path: Path) -> None:
