@@ -84,7 +84,9 @@ def test_a_hub_model_brings_its_snapshot(tmp_path: Path) -> None:
     (store / "engines" / "mine" / "x" / "decision.json").write_text("{}")
     root = store / "snapshots" / "mine" / commit / "model"
     make_bge_shaped(root, layers=1, hidden=64)
-    files = {"config.json": HashCache(tmp_path / "h.json").get(root / "config.json", lambda _: None)}
+    cache = HashCache(tmp_path / "h.json")
+    found = (path for path in root.rglob("*") if path.is_file())
+    files = {path.relative_to(root).as_posix(): cache.get(path, lambda _: None) for path in found}
     save(Snapshot("mine", one.source.describe(), commit, root, files), root.parent)
     (store / "snapshots" / "mine" / ("c" * 40) / "model").mkdir(parents=True)
     listed = contents.models([one], store)
