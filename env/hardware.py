@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import psutil
 import pynvml
 
-from env.cgroup import limits
+from env.cgroup import Memory, limits
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,25 @@ def _nvml_gpus() -> tuple[list[Gpu], str | None]:
         pynvml.nvmlShutdown()
 
 
+def memory() -> Memory:
+    """What rules here: the machine's memory, or that of a control group with less of it left."""
+    machine, group = psutil.virtual_memory(), limits().memory
+    rulers = [Memory(machine.total, machine.available), *([group] if group else [])]
+    return min(rulers, key=lambda one: one.available)
+
+
+def cpus() -> float:
+    """Cores that this process may keep busy; a quota may be a part of one."""
+    quota, usable = limits().cores, len(os.sched_getaffinity(0))
+    return usable if quota is None else min(usable, quota)
+
+
 def detect() -> Hardware:
     """Look at this machine. No GPU, or a broken driver, gives an empty `gpus`, never an error."""
     gpus, driver = _nvml_gpus()
-    cores, memory, limit = len(os.sched_getaffinity(0)), psutil.virtual_memory().available, limits()
     return Hardware(
-        cores=cores if limit.cores is None else min(cores, max(1, int(limit.cores))),
-        memory_bytes=memory if limit.memory_bytes is None else min(memory, limit.memory_bytes),
+        cores=max(1, int(cpus())),
+        memory_bytes=memory().available,
         gpus=visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES")),
         driver=driver,
     )

@@ -22,7 +22,7 @@ _SOURCES = {
     "desired": "`archives/models.toml` and the desired state",
     "gateway": "HAProxy, over its socket; absent, with its metrics, where no gateway runs",
     "nvml": "NVIDIA's driver; absent, with all its metrics, where there is none",
-    "host": "this machine",
+    "host": "this machine, or the container: whichever limit rules",
 }
 
 
