@@ -407,12 +407,11 @@ def accept(model: Model, json: Json = False) -> None:
 @app.command()
 def doctor(json: Json = False) -> None:
     """Check the environment, a line a check; a failure names the command that mends it."""
-    from ops.prepare import examine_all
+    from ops.doctor import examine
 
     with told():
-        settings = running_settings()
         findings = []
-        for one in examine_all(settings):
+        for one in examine(load_settings()):
             findings.append(one)
             if not json:
                 mark = {"ok": "[green]ok[/green]  ", "note": "[yellow]note[/yellow]", "fail": "[red]FAIL[/red]"}[

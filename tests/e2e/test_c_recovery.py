@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from archives.snapshot import hash_file
-from env.checks import port_is_free
+from env.ports import port_is_free
 from ops.desired import desired_file, read_models
 from tests.e2e.stack import Stack, free_ports
 from tests.model_folders import make_bge_shaped
