@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -339,13 +338,14 @@ def test_what_our_own_processes_hold_is_there_again_once(tmp_path: Path, monkeyp
         try:
             assert worker.stdout is not None
             worker.stdout.readline()
-            pids = {one.pid for one in our_processes(settings)}
+            found = our_processes(settings)
+            pids = {one.pid for one in found}
             assert len(pids) == 2
             assert 300 << 20 < sum(map(own_bytes, pids)) < 400 << 20
             assert all(150 << 20 < own_bytes(pid) < 200 << 20 for pid in pids)
-            (child,) = pids - {worker.pid}
-            os.kill(child, signal.SIGKILL)
-            psutil.wait_procs([psutil.Process(child)], timeout=10)
+            (child,) = (one for one in found if one.pid != worker.pid)
+            child.kill()
+            child.wait(timeout=10)
             held = own_bytes(worker.pid)
             assert 300 << 20 < held < 400 << 20
             monkeypatch.setattr("env.hardware.memory", lambda: Memory(8 << 30, 1 << 30))
