@@ -13,6 +13,7 @@ from pathlib import Path
 
 import orjson
 import packaging
+import pytest
 
 from ops.settings import ROOT
 
@@ -105,7 +106,7 @@ class Checkout:
         for flavour, version, cuda in (
             ("cpu", "2.13.0+cpu", None),
             ("cuda12", "2.10.0", "12.8"),
-            ("cuda13", "2.13.0", "13.0"),
+            ("cuda13", "2.13.1", "13.0"),
         ):
             entry = wheel(wheels, "torch", version, TORCH.format(version=version, cuda=cuda))
             (folder / "env" / "locks" / f"{flavour}.txt").write_text(base + entry)
@@ -155,6 +156,7 @@ def test_a_damaged_environment_is_built_anew(tmp_path: Path) -> None:
         assert failing(checkout.shell(found[check]["fix"])) == []
 
 
+@pytest.mark.slow
 def test_the_lock_that_somebody_chose_is_kept(tmp_path: Path) -> None:
     """TORCH=cuda12 is in the command where the shell and the driver would choose another; a TORCH that is none goes."""
     checkout = Checkout(tmp_path, driver="580.65.06")
@@ -168,6 +170,7 @@ def test_the_lock_that_somebody_chose_is_kept(tmp_path: Path) -> None:
     assert "2.10.0" in mended["torch"]["detail"]
 
 
+@pytest.mark.slow
 def test_a_cpu_build_beside_a_gpu_is_a_fault_unless_it_was_asked_for(tmp_path: Path) -> None:
     """Left over from before the driver came it fails, and its command brings the build that fits; TORCH=cpu, which the
     set-up records without building anything, makes it a note, in any shell."""
@@ -183,9 +186,10 @@ def test_a_cpu_build_beside_a_gpu_is_a_fault_unless_it_was_asked_for(tmp_path: P
     assert checkout.shell("true")["torch"]["status"] == "note"
     assert (checkout.folder / ".venv" / "pyvenv.cfg").stat().st_mtime_ns == made
     fits = checkout.shell(found["fix"])["torch"]
-    assert (fits["status"], "2.13.0 for CUDA 13.0" in fits["detail"]) == ("ok", True)
+    assert (fits["status"], "2.13.1 for CUDA 13.0" in fits["detail"]) == ("ok", True)
 
 
+@pytest.mark.slow
 def test_a_driver_too_old_for_the_lock_gets_the_one_it_runs(tmp_path: Path) -> None:
     """cuda13 on a driver of CUDA 12 names cuda12; on one that runs none, cpu, which is then no failure."""
     checkout = Checkout(tmp_path, driver="550.54.15")
