@@ -33,6 +33,8 @@ def _number(file: Path) -> int | None:
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
     """The folder of this process's group in each hierarchy that may have the controller, and of those above it."""
+    if not (root / "proc/self/cgroup").is_file():
+        return  # a kernel without them
     own: dict[str, str] = {}  # controller → path of the group; "" is v2's
     for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
         _, names, path = line.split(":", 2)

@@ -31,10 +31,11 @@ def port_is_free(host: str, port: int) -> bool:
 
 def _holders(host: str, port: int) -> Iterator[int | None]:
     """The pids that listen there; None for one that this user may not look into."""
+    addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     for one in psutil.net_connections("tcp"):
         if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port:
             address = one.laddr.ip.removeprefix("::ffff:")  # as a JVM has IPv4
-            if address == host or ANY & {address, host}:
+            if address in addresses or ANY & {address, *addresses}:
                 yield one.pid
 
 

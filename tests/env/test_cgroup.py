@@ -71,7 +71,8 @@ def test_v1_is_read_too(tmp_path: Path, root: str, own: str, folder: str) -> Non
 
 
 def test_no_limit_is_none(tmp_path: Path) -> None:
-    """`max`, v1's largest number, -1, and a machine without control groups limit nothing."""
+    """`max`, v1's largest number, -1, folders without files and a kernel without control groups limit nothing."""
+    assert limits(tmp_path) == Limits(None, None)
     process(tmp_path, V2 + V1.format(root="/"), "4:memory:/a\n1:cpu,cpuacct:/a\n0::/a\n")
     assert limits(tmp_path) == Limits(None, None)
     top = tmp_path / "sys/fs/cgroup"

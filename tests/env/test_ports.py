@@ -34,6 +34,7 @@ def test_a_port_is_ours_by_the_process_that_listens(host: str) -> None:
         assert found.status == "fail"
         assert found.detail == f"inference {port} is taken by {psutil.Process(other.pid).name()} (pid {other.pid})"
         assert ports(wanted, ours=[other.pid]).detail == f"in use by this kit: inference {port}"
+        assert ports({"inference": ("localhost", port)}, ours=[other.pid]).status == "ok"
         other.kill()
 
 

@@ -27,11 +27,11 @@ class HostSource:
         self.errors: Counter[str] = Counter()
 
     def fetch(self, families: Families) -> None:
-        found = memory()
+        found, usable = memory(), cpus()
         families.add("host_memory_available_bytes", found.available)
         families.add("host_memory_total_bytes", found.total)
-        families.add("host_cpus", cpus())
-        if cpus() == os.cpu_count():  # else the machine's load says nothing of the part that is ours
+        families.add("host_cpus", usable)
+        if usable == os.cpu_count():  # else the machine's load says nothing of the part that is ours
             families.add("host_load1", os.getloadavg()[0])
         for name, folder in self._volumes.items():
             there = next(path for path in (folder, *folder.parents) if path.exists())
