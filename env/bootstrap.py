@@ -18,7 +18,7 @@ import sys
 import time
 import venv
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -151,8 +151,9 @@ def create_venv(choice: Choice, stamps: Stamps, *, repair: bool) -> None:
 def remember(choice: Choice) -> None:
     """Leave in the environment whether a person's TORCH named its lock: the doctor then finds no fault with it."""
     file, asked = VENV / ASKED, choice.flavour if choice.deliberate else ""
-    if not file.exists() or file.read_text() != asked:
-        file.write_text(asked)
+    with suppress(PermissionError):  # another user's environment, which serves all the same
+        if not file.exists() or file.read_text() != asked:
+            file.write_text(asked)
 
 
 def build(choice: Choice, *, dev: bool, repair: bool) -> None:

@@ -45,6 +45,10 @@ class Finding:
         assert self.fix or self.status != "fail", f"{self.check} fails without a command that mends it"
 
 
+def as_root(command: str) -> str:
+    return command if os.getuid() == 0 else f"sudo {command}"
+
+
 def repair_by(door: Door, prefix: Path) -> Repair:
     """How the environment at `prefix` is built anew, from the lock of a flavour, by the door that made it."""
 

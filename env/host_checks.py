@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from env.checks import Finding
+from env.checks import Finding, as_root
 
 LITTLE_DISK_BYTES = 2 << 30  # another archive and its logs
 MIN_DISK_BYTES = 64 << 20  # configuration, logs and the workers' files
@@ -43,13 +43,13 @@ def _mount(folder: Path) -> Path:
 def _let_write(folder: Path, there: Path) -> str:
     """The command after which this user can write into the folder, `there` being what there is of it."""
     if os.statvfs(there).f_flag & os.ST_RDONLY:
-        return f"sudo mount -o remount,rw {shlex.quote(str(_mount(there)))}"
+        return as_root(f"mount -o remount,rw {shlex.quote(str(_mount(there)))}")
     if there.stat().st_uid == os.getuid():
         return f"chmod u+rwx {shlex.quote(str(there))}"
     owner, quoted = f"{os.getuid()}:{os.getgid()}", shlex.quote(str(folder))
     if folder == there:
-        return f"sudo chown -R {owner} {quoted}"
-    return f"sudo install -d -m 700 -o {os.getuid()} -g {os.getgid()} {quoted}"
+        return as_root(f"chown -R {owner} {quoted}")
+    return as_root(f"install -d -m 700 -o {os.getuid()} -g {os.getgid()} {quoted}")
 
 
 def _roomy() -> Path | None:
@@ -97,7 +97,9 @@ def open_files(hard: int | None = None) -> Finding:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if hard is None else hard
     if hard != resource.RLIM_INFINITY and hard < MIN_OPEN_FILES:
         detail = f"{hard} open files allowed, {MIN_OPEN_FILES} needed"
-        return Finding("limits", "fail", detail, f"sudo prlimit --pid $$ --nofile={MIN_OPEN_FILES}:{MIN_OPEN_FILES}")
+        return Finding(
+            "limits", "fail", detail, as_root(f"prlimit --pid $$ --nofile={MIN_OPEN_FILES}:{MIN_OPEN_FILES}")
+        )
     return Finding("limits", "ok", "open files: " + ("unlimited" if hard == resource.RLIM_INFINITY else str(hard)))
 
 

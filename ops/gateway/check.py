@@ -4,7 +4,7 @@ import os
 import shlex
 from pathlib import Path
 
-from env.checks import Finding
+from env.checks import Finding, as_root
 from ops.errors import OpsError
 from ops.gateway.keys import keys_file, read_keys
 from ops.gateway.program import refuse_open
@@ -16,7 +16,8 @@ def examine_gateway(settings: Settings, binary: str | None) -> Finding:
     if settings.gateway == "off":
         return Finding("gateway", "ok", "switched off")
     if binary is None:
-        detail, fix = "HAProxy is not installed: clients use TorchServe's own port", "sudo apt-get install -y haproxy"
+        detail = "HAProxy is not installed: clients use TorchServe's own port"
+        fix = as_root("apt-get install -y haproxy")
         return Finding("gateway", "fail" if settings.gateway == "on" else "note", detail, fix)
     try:
         keys = read_keys(settings)
@@ -41,7 +42,7 @@ def _readable(file: Path) -> str:
     if os.path.isdir(file):  # noqa: PTH112 - Path.is_dir raises where the folder above may not be read
         return f"mv {quoted} {quoted}.aside && embedkit key add first"
     if not os.access(file, os.R_OK):
-        return f"sudo chown {os.getuid()} {quoted} && chmod 600 {quoted}"
+        return f"{as_root(f'chown {os.getuid()} {quoted}')} && chmod 600 {quoted}"
     if file.stat().st_mode & 0o077:
         return f"chmod 600 {quoted}"
     # the lines that are keys, each name and each digest once

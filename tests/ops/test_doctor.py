@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from env.cgroup import Memory
+from env.checks import as_root
 from env.hardware import Hardware, detect, own_bytes
 from ops import doctor
 from ops.desired import Served, desired_file, previous_file, rolled_back_file, write_models
@@ -166,6 +167,12 @@ def keys_that_others_read(place: Place) -> str:
     return "mode 0644"
 
 
+def strangers_keys(place: Place) -> str:
+    keys(place, b"")
+    place.user = 65534
+    return "Permission denied"
+
+
 def damaged_keys(place: Place) -> str:
     """Good ones among lines that are none, one twice and bytes that are no text."""
     good: dict[str, str] = {}
@@ -258,13 +265,14 @@ CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
     (taken_ports, "EMBEDKIT_INFERENCE_PORT="),
     (other_host, "EMBEDKIT_HOST=127.0.0.1 make up"),
     (bad_java_home, "unset JAVA_HOME"),
-    (few_files, "sudo prlimit"),
+    (few_files, as_root("prlimit")),
     (strangers_folder, "sudo chown"),
     (strangers_parent, "sudo install -d"),
     (own_folder_without_leave, "chmod u+rwx"),
-    (read_only_disk, "sudo mount -o remount,rw"),
+    (read_only_disk, "mount -o remount,rw"),
     (full_disk, "make down && export EMBEDKIT_VAR="),
     (keys_that_others_read, "chmod 600"),
+    (strangers_keys, "sudo chown 65534"),
     (damaged_keys, "(umask 077; LC_ALL=C awk"),
     (keys_in_a_folder, "mv "),
     (open_to_all, "EMBEDKIT_GATEWAY_HOST=127.0.0.1 make up"),
@@ -281,7 +289,7 @@ CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
 )
 MARKS: dict[Callable[[Place], str], pytest.MarkDecorator] = {
     **dict.fromkeys((strangers_folder, strangers_parent, own_folder_without_leave), ROOT_ONLY),
-    **dict.fromkeys((read_only_disk, full_disk), ROOT_ONLY),
+    **dict.fromkeys((read_only_disk, full_disk, strangers_keys), ROOT_ONLY),
     few_files: RAISES_LIMITS,
 }
 
