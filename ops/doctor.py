@@ -13,6 +13,7 @@ from archives.errors import ArchivesError
 from archives.fetch import find_snapshot
 from archives.placement import Need, layout, misfits, need
 from archives.snapshot import hash_file
+from archives.store import archive_path
 from env import checks, host_checks
 from env.checks import Finding
 from env.chooser import ChoiceError, choose, installed, load_pins
@@ -148,14 +149,16 @@ def archives(settings: Settings, desired: Mapping[str, Served]) -> Iterator[Find
     versions = installed_versions()
     for name, one in desired.items():
         path, verification = published(settings, one)
+        # `pack` leaves an archive that it has packed before alone, and the two may be one file
+        old = shlex.join(["rm", "-f", str(path), str(archive_path(settings.store, name, one.version))])
         try:
             trained = read_manifest(path)["trained_with"]
         except ArchivesError as error:
-            yield Finding(f"archive {name}", "fail", str(error), f"embedkit up {name}")
+            yield Finding(f"archive {name}", "fail", str(error), f"{old} && embedkit up {name}")
             continue
         if verification is None or hash_file(path).sha256 != one.sha256:
             detail = f"{path.name} is not the file that was verified when it was put into service"
-            yield Finding(f"archive {name}", "fail", detail, f"embedkit up {name}")
+            yield Finding(f"archive {name}", "fail", detail, f"{old} && embedkit up {name}")
         else:
             yield Finding(f"archive {name}", "ok", f"{path.name}, {verification.fingerprint}")
         yield checks.trained_with(name, trained, versions)

@@ -22,6 +22,7 @@ PARTS: Mapping[str, Callable[[Settings], Iterable[Finding]]] = {
     "machine": lambda settings: doctor.machine(settings, detect(), ()),
     "gateway": lambda settings: [examine_gateway(settings, find_binary("gateway"))],
     "state": doctor.state,
+    "archives": lambda settings: doctor.archives(settings, read_models(desired_file(settings))),
     "placement": lambda settings: [doctor.placement(settings, read_models(desired_file(settings)), detect())],
 }
 

@@ -25,16 +25,23 @@ from env.cgroup import Memory
 from env.checks import as_root
 from env.hardware import Hardware, detect, own_bytes
 from ops import doctor
-from ops.desired import Served, desired_file, previous_file, rolled_back_file, write_models
+from ops.desired import Served, desired_file, previous_file, read_models, rolled_back_file, write_models
 from ops.doctor import placement
 from ops.gateway.keys import keys_file, read_keys, with_new, write_keys
 from ops.settings import ROOT, Settings
 from ops.torchserve.leftovers import our_processes
 from tests.e2e.stack import BIN, free_ports
+from tests.model_folders import make_bge_shaped
 
 SERVED = Served("gone", "1.0", "gone-1.0-0.mar", "0")
 # What `make up` leaves behind that the doctor looks at: the settings it was run with. And root needs no sudo.
 MAKE_UP = "from ops.settings import load_settings; from ops.up import write_settings; write_settings(load_settings())"
+# What `embedkit up` does before anything is started.
+PREPARE = (
+    "from archives.progress import SILENT; from env.hardware import detect; from ops.desired import commit; "
+    "from ops.prepare import prepare, spec_of; from ops.settings import load_settings; settings = load_settings(); "
+    "commit(settings, prepare(spec_of(settings, 'tiny'), settings, detect(), SILENT).served)"
+)
 SHIMS = {"make": f'[ "$1" != up ] || exec {sys.executable} -c "{MAKE_UP}"', "sudo": 'exec "$@"'}
 ROOT_ONLY = pytest.mark.skipif(os.getuid() != 0, reason="mounts, and changes user")
 CAPABILITIES = int(re.findall(r"CapEff:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16)
@@ -261,6 +268,39 @@ def no_gpu(place: Place) -> str:
     return "device is cuda and there is no visible GPU"
 
 
+def packed(place: Place) -> Path:
+    """A small model that is served, as far as `embedkit up` comes without a TorchServe; its archive in service."""
+    make_bge_shaped(place.folder / "tiny", layers=2, hidden=64)
+    entry = '[tiny]\nsource = { folder = "tiny" }\nhandler = "bge"\nworkers = 1\nbackend = "torch"\ndtype = "float32"\n'
+    models(place, entry)
+    place.part, place.check = "archives", "archive tiny"
+    up = f'[ "$1" = up ] && exec {shlex.quote(sys.executable)} -c "{PREPARE}"\nexec {BIN}/embedkit "$@"'
+    (place.folder / "bin" / "embedkit").write_text(f"#!/bin/sh\n{up}\n")
+    (place.folder / "bin" / "embedkit").chmod(0o755)
+    subprocess.run(["embedkit", "up", "tiny"], env=place.environ, cwd=ROOT, check=True)
+    return place.settings.served / read_models(desired_file(place.settings))["tiny"].archive
+
+
+def changed_in_place(place: Place) -> str:
+    """So is the store's own, which is the same file."""
+    with packed(place).open("r+b") as file:
+        file.seek(-100_000, os.SEEK_END)
+        file.write(os.urandom(1000))
+    return "is not the file that was verified"
+
+
+def cut_off(place: Place) -> str:
+    archive = packed(place)
+    os.truncate(archive, 1000)
+    return archive.name
+
+
+def missing_archive(place: Place) -> str:
+    archive = packed(place)
+    archive.unlink()
+    return archive.name
+
+
 CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
     (taken_ports, "EMBEDKIT_INFERENCE_PORT="),
     (other_host, "EMBEDKIT_HOST=127.0.0.1 make up"),
@@ -282,6 +322,9 @@ CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
     (damaged(previous_file), "rm "),
     (damaged(rolled_back_file), "rm "),
     (damaged_models, "cp --backup=numbered"),
+    (changed_in_place, "rm -f"),
+    (cut_off, "rm -f"),
+    (missing_archive, "rm -f"),
     (unknown_default, "EMBEDKIT_DEFAULT_MODEL="),
     (served_and_unknown, "embedkit down gone"),
     (too_many_workers, f"{sys.executable} -m ops.tune.write"),
