@@ -18,7 +18,7 @@ import sys
 import time
 import venv
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,7 +28,7 @@ if find_spec("tomllib") is None:  # a Python so old that what follows cannot eve
         "install it and name it, for example: make up PYTHON=/usr/bin/python3.11"
     )
 
-from env.chooser import Choice, chosen, load_pins, lock_path
+from env.chooser import ASKED, Choice, chosen, load_pins, lock_path
 from env.conda import prefix_problem
 from env.door import in_conda
 from env.errors import PinError
@@ -148,6 +148,14 @@ def create_venv(choice: Choice, stamps: Stamps, *, repair: bool) -> None:
     stamps.start()
 
 
+def remember(choice: Choice) -> None:
+    """Leave in the environment whether a person's TORCH named its lock: the doctor then finds no fault with it."""
+    file, asked = VENV / ASKED, choice.flavour if choice.deliberate else ""
+    with suppress(PermissionError):  # another user's environment, which serves all the same
+        if not file.exists() or file.read_text() != asked:
+            file.write_text(asked)
+
+
 def build(choice: Choice, *, dev: bool, repair: bool) -> None:
     """Do what is left to do for this choice.
 
@@ -158,6 +166,7 @@ def build(choice: Choice, *, dev: bool, repair: bool) -> None:
     parts = ["lock", "project", *(["dev"] if dev else [])]
     missing = parts if repair else [part for part in parts if not stamps.current(part)]
     if not missing:
+        remember(choice)
         return
     started = time.monotonic()
     say(f"the {choice.flavour} environment, because {choice.reason}")
@@ -185,6 +194,7 @@ def build(choice: Choice, *, dev: bool, repair: bool) -> None:
         if not pip.locked(lock_path("dev").read_text(encoding="utf-8"), *pip.wheels_only):
             raise SetupError(f"the development tools could not be installed: {SAYS}")
         stamps.done("dev")
+    remember(choice)
     say(f"ready in {time.monotonic() - started:.0f} s: {VENV}")
 
 

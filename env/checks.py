@@ -6,12 +6,11 @@ import csv
 import hashlib
 import importlib.metadata
 import os
-import resource
-import shutil
+import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,40 +18,66 @@ from typing import Literal
 
 from packaging.utils import canonicalize_name
 
-from env.chooser import Choice, load_pins
+from env.bootstrap import serving
+from env.chooser import FLAVOURS, Choice, ChoiceError, choose, chosen, load_pins
+from env.conda import FILES, environment_name
 from env.door import Door
 from env.hardware import Hardware
 from env.jdk import JdkError, find_jdk
 from env.requirements import packages_of
 
-REPAIR = "make repair"
 Status = Literal["ok", "note", "fail"]
-LITTLE_DISK_BYTES = 2 << 30  # another archive and its logs
-MIN_DISK_BYTES = 64 << 20  # configuration, logs and the workers' files
-MIN_MEMORY_BYTES = 2 << 30
-MIN_OPEN_FILES = 4096
+Repair = Callable[[str], str]  # flavour → command
+TOO_LONG = "importing torch or initialising CUDA took over 120 s"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor. `fix` is a command, given with every failure."""
+    """One line of the doctor. `fix` is a shell command: with every failure, and it passes after that; a note may have
+    one that tells more."""
 
     check: str
     status: Status
     detail: str
     fix: str = ""
 
+    def __post_init__(self) -> None:
+        assert self.fix or self.status != "fail", f"{self.check} fails without a command that mends it"
 
-def python_version(version: tuple[int, int]) -> Finding:
+
+def as_root(command: str) -> str:
+    return command if os.getuid() == 0 else f"sudo {command}"
+
+
+def repair_by(door: Door, prefix: Path) -> Repair:
+    """How the environment at `prefix` is built anew, from the lock of a flavour, by the door that made it."""
+
+    def command(flavour: str) -> str:
+        down = "make down && " if serving() else ""  # nothing may run from what is replaced
+        if door.name == "container":
+            return f"docker rm -f {socket.gethostname()}  # its files were changed: start the image anew"
+        if door.name == "conda":
+            file = next(file for file, one in FILES.items() if one == flavour)
+            deps = "PIP_NO_DEPS=1 " if flavour == "cpu" else ""
+            return (
+                f"{down}conda deactivate && conda env remove -y -p {shlex.quote(str(prefix))} && "
+                f"{deps}conda env create -f {file} && conda activate {environment_name(flavour)} && make env"
+            )
+        try:
+            torch = "" if chosen().flavour == flavour else f"TORCH={flavour} "
+        except ChoiceError:
+            torch = f"TORCH={flavour} "
+        return f"{down}{torch}make repair"
+
+    return command
+
+
+def python_version(version: tuple[int, int], repair: str) -> Finding:
     wanted = load_pins()["python"]["version"]
     found = ".".join(map(str, version))
     if found != wanted:
-        return Finding(
-            "python",
-            "fail",
-            f"Python {found}, the locks are for {wanted}",
-            f"make repair PYTHON=python{wanted}",
-        )
+        fix = f"{repair} PYTHON=python{wanted}" if repair.endswith("make repair") else repair
+        return Finding("python", "fail", f"Python {found}, the locks are for {wanted}", fix)
     return Finding("python", "ok", f"Python {found} at {sys.prefix}")
 
 
@@ -67,7 +92,7 @@ def locked_packages(choice: Choice) -> dict[str, str]:
     return packages_of(choice.lock.read_text(encoding="utf-8"))
 
 
-def lock_matches(choice: Choice, installed: Mapping[str, str]) -> Finding:
+def lock_matches(choice: Choice, installed: Mapping[str, str], repair: str) -> Finding:
     """The lock against what is installed: missing packages and other versions, by name."""
     locked = locked_packages(choice)
     wrong = []
@@ -79,7 +104,7 @@ def lock_matches(choice: Choice, installed: Mapping[str, str]) -> Finding:
             wrong.append(f"{name} is {found}, locked {version}")
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        return Finding("lock", "fail", "; ".join(wrong[:5]) + more, REPAIR)
+        return Finding("lock", "fail", "; ".join(wrong[:5]) + more, repair)
     return Finding("lock", "ok", f"{len(locked)} packages as env/locks/{choice.flavour}.txt says")
 
 
@@ -106,7 +131,7 @@ def recorded_files(names: Iterable[str]) -> Iterator[tuple[str, Path, str]]:
                 yield name, Path(str(distribution.locate_file(row[0]))), row[1]
 
 
-def unchanged_since_install(names: Iterable[str]) -> Finding:
+def unchanged_since_install(names: Iterable[str], repair: str) -> Finding:
     """Every file of these packages against the hash that its wheel recorded."""
     files = list(recorded_files(names))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -115,15 +140,19 @@ def unchanged_since_install(names: Iterable[str]) -> Finding:
     if bad:
         name, path = bad[0]
         more = f" and {len(bad) - 1} more files" if len(bad) > 1 else ""
-        return Finding("packages", "fail", f"{name} was changed after it was installed: {path}{more}", REPAIR)
+        return Finding("packages", "fail", f"{name} was changed after it was installed: {path}{more}", repair)
     return Finding("packages", "ok", f"{len(files)} files as their wheels recorded them")
 
 
-def jdk(environ: Mapping[str, str]) -> Finding:
+def jdk(environ: Mapping[str, str], repair: str) -> Finding:
     try:
         found = find_jdk(environ)
     except JdkError as error:
-        fix = "unset JAVA_HOME" if "JAVA_HOME=" in str(error) else REPAIR
+        fix = repair  # the lock has one
+        if environ.get("JAVA_HOME"):
+            others = {name: value for name, value in environ.items() if name != "JAVA_HOME"}
+            again = jdk(others, repair)
+            fix = "unset JAVA_HOME" if again.status != "fail" else f"unset JAVA_HOME && {repair}"
         return Finding("jdk", "fail", str(error), fix)
     detail = f"Java {found.version} from {found.origin}, {found.java}"
     return Finding("jdk", "note", f"{detail}: {found.note}") if found.note else Finding("jdk", "ok", detail)
@@ -143,141 +172,53 @@ def probe_torch() -> tuple[str, str | None, str]:
         command = [sys.executable, "-I", "-c", code]
         asked = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     except subprocess.TimeoutExpired:
-        return "unknown", None, "importing torch or initialising CUDA took over 120 s"
+        return "unknown", None, TOO_LONG
     except subprocess.CalledProcessError as error:
         return "unknown", None, (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
     lines = [*asked.stdout.splitlines(), "", ""]
     return lines[0], lines[1] or None, lines[2]
 
 
-def torch_build(hardware: Hardware, build: tuple[str, str | None, str]) -> Finding:
-    """torch's build against the driver and the GPUs: a CPU build beside a GPU leaves it idle in silence."""
+def torch_build(hardware: Hardware, build: tuple[str, str | None, str], here: Choice, repair: Repair) -> Finding:
+    """torch's build (see probe_torch) against the driver and the GPUs; `here` is the lock that it came from."""
     version, cuda, trouble = build
+    driver = hardware.driver
     if version == "unknown":
-        return Finding("torch", "fail", f"torch cannot be imported: {trouble}", REPAIR)
-    if cuda is None and hardware.driver:
-        seen = f"NVIDIA driver {hardware.driver}" + (f" and {hardware.gpus[0].name}" if hardware.gpus else "")
-        return Finding("torch", "fail", f"torch {version} is a CPU build beside {seen}", REPAIR)
+        flavour = "cpu" if trouble == TOO_LONG and driver else here.flavour  # what hangs in a driver hangs again
+        return Finding("torch", "fail", f"torch cannot be imported: {trouble}", repair(flavour))
+    shown = f"torch {version}, CPU build" if cuda is None else f"torch {version} for CUDA {cuda}"
+    if driver is None:
+        how = "no NVIDIA driver here" if cuda is None else "no NVIDIA driver here, computing on the CPU"
+        return Finding("torch", "ok" if cuda is None else "note", f"{shown}; {how}")
+    best = choose(driver, None, load_pins())
+    gpus = ", ".join(gpu.name for gpu in hardware.gpus or hardware.idle) or "no GPU that is seen"
     if cuda is None:
-        return Finding("torch", "ok", f"torch {version}, CPU build; no NVIDIA driver here")
-    if hardware.driver is None:
-        return Finding("torch", "note", f"torch {version} for CUDA {cuda}; no NVIDIA driver here, computing on the CPU")
+        return _beside_a_gpu(f"{shown} beside NVIDIA driver {driver} and {gpus}", here, best, repair)
     if trouble:
-        return Finding(
-            "torch",
-            "fail",
-            f"torch {version} for CUDA {cuda} cannot use the GPU (driver {hardware.driver}): {trouble}",
-            REPAIR if not os.environ.get("CUDA_VISIBLE_DEVICES") else "unset CUDA_VISIBLE_DEVICES",
-        )
-    names = ", ".join(gpu.name for gpu in hardware.gpus)
-    return Finding("torch", "ok", f"torch {version} for CUDA {cuda}, driver {hardware.driver}: {names}")
+        shown += f" cannot use the GPU (driver {driver}): {trouble}"
+        return Finding("torch", "fail", *_usable(shown, here, best, trouble, repair))
+    return Finding("torch", "ok", f"{shown}, driver {driver}: {gpus}")
 
 
-def port_is_free(host: str, port: int) -> bool:
-    """Whether a listener could be opened there now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError:
-            return False
-    return True
+def _beside_a_gpu(detail: str, here: Choice, best: Choice, repair: Repair) -> Finding:
+    """A CPU build leaves a GPU idle in silence: a fault, unless it was asked for or the driver runs no other."""
+    if best.flavour == "cpu":
+        return Finding("torch", "note", f"{detail}: {best.reason}")
+    if here.deliberate:
+        return Finding("torch", "note", f"{detail}, as TORCH={here.flavour} asked")
+    return Finding("torch", "fail", f"{detail}; if that is meant: TORCH=cpu make env", repair(best.flavour))
 
 
-def host(name: str) -> Finding:
-    """Whether the address to listen on is one of this machine's."""
-    try:
-        addresses = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        family, *_, address = addresses[0]
-        with socket.socket(family) as listener:
-            listener.bind((address[0], 0))
-    except (OSError, UnicodeError) as error:
-        detail = f"host {name!r} is no address of this machine: {error}"
-        return Finding("host", "fail", detail, "EMBEDKIT_HOST=127.0.0.1 make up")
-    return Finding("host", "ok", f"listening on {name}")
-
-
-def ports(wanted: Mapping[str, int], host: str, *, ours: bool) -> Finding:
-    """The ports are free, or, where `ours` says that the kit runs, in use by it."""
-    shown = ", ".join(f"{name} {port}" for name, port in wanted.items())
-    if ours:
-        return Finding("ports", "ok", f"in use by this kit: {shown}")
-    taken = [f"{name} {port}" for name, port in wanted.items() if not port_is_free(host, port)]
-    if taken:
-        name, port = taken[0].split()
-        return Finding(
-            "ports",
-            "fail",
-            f"taken by another program: {', '.join(taken)}",
-            f"EMBEDKIT_{name.upper()}_PORT={int(port) + 100} make up",
-        )
-    return Finding("ports", "ok", f"free: {shown}")
-
-
-def disk(folders: Iterable[Path]) -> Finding:
-    """Room and permission below each folder, existing or not."""
-    least = None
-    for folder in folders:
-        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        if not os.access(there, os.W_OK):
-            return Finding(
-                "disk", "fail", f"{there} cannot be written by this user (uid {os.getuid()})", f"ls -ld {there}"
-            )
-        free = shutil.disk_usage(there).free
-        if least is None or free < least[0]:
-            least = (free, there)
-    assert least is not None
-    free, there = least
-    if free < LITTLE_DISK_BYTES:
-        detail = f"{free >> 20} MB free at {there}"
-        return Finding("disk", "fail" if free < MIN_DISK_BYTES else "note", detail, f"du -xh {there} | sort -h | tail")
-    return Finding("disk", "ok", f"{free >> 30} GB free at {there}")
-
-
-def memory(available: int) -> Finding:
-    if available < MIN_MEMORY_BYTES:
-        return Finding(
-            "memory",
-            "fail",
-            f"{available >> 20} MB available, {MIN_MEMORY_BYTES >> 20} MB needed",
-            "ps aux --sort=-rss | head",
-        )
-    return Finding("memory", "ok", f"{available >> 30} GB available")
-
-
-def open_files(hard: int | None = None) -> Finding:
-    """The hard limit: supervisord raises its own soft limit to what its configuration asks for (minfds)."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if hard is None else hard
-    if hard != resource.RLIM_INFINITY and hard < MIN_OPEN_FILES:
-        detail = f"{hard} open files allowed, {MIN_OPEN_FILES} needed"
-        return Finding("limits", "fail", detail, f"ulimit -Hn {MIN_OPEN_FILES}")
-    return Finding("limits", "ok", "open files: " + ("unlimited" if hard == resource.RLIM_INFINITY else str(hard)))
-
-
-def user(uid: int) -> Finding:
-    if uid == 0:
-        detail = "this is root: nothing here needs it, and whoever gets into a worker would be root too"
-        return Finding("user", "note", detail, "embedkit systemd --user embedkit")
-    return Finding("user", "ok", f"uid {uid}")
-
-
-def secrets(files: Iterable[Path]) -> Finding:
-    """Whether files that hold a token or key, where they exist, are for their user alone."""
-    there = [file for file in files if file.is_file()]
-    for file in there:
-        if mode := file.stat().st_mode & 0o077:
-            who = "others" if mode & 0o007 else "the group"
-            return Finding("secrets", "note", f"{file} holds a secret and {who} may use it", f"chmod 600 {file}")
-    return Finding("secrets", "ok", f"for this user alone: {', '.join(map(str, there)) or 'there are none'}")
-
-
-def confinement(landlock: int) -> Finding:
-    """Whether the kernel can keep the management API from running foreign code (docs/security.md)."""
-    if not landlock:
-        detail = "this kernel has no Landlock: whoever reaches the management port can run code as this user"
-        return Finding("confinement", "note", detail, "embedkit systemd")
-    return Finding("confinement", "ok", f"Landlock {landlock}: the management port registers no foreign folders")
+def _usable(detail: str, here: Choice, best: Choice, trouble: str, repair: Repair) -> tuple[str, str]:
+    """(what is wrong, the command that mends it) where a CUDA build does not compute."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") is not None:
+        return detail, "unset CUDA_VISIBLE_DEVICES"
+    if FLAVOURS.index(best.flavour) < FLAVOURS.index(here.flavour):
+        oldest = load_pins()["torch"][here.flavour]["driver"]
+        return f"{detail}; {here.flavour} needs driver {oldest} or newer", repair(best.flavour)
+    if here.flavour == "cuda13" and "no kernel image" in trouble:  # cuda12 still computes on GPUs that cuda13 left out
+        return detail, repair("cuda12")
+    return f"{detail}; the driver has to be mended, until then the CPU is left", repair("cpu")
 
 
 def trained_with(model: str, trained: Mapping[str, str], installed: Mapping[str, str]) -> Finding:

@@ -14,7 +14,8 @@ from env.pins import read_rest
 
 ENV_DIR = Path(__file__).resolve().parent
 STAMP = ".embedkit-lock"  # in an environment: the flavour and a digest of what it was made from
-FLAVOURS = ("cpu", "cuda12", "cuda13")
+ASKED = ".embedkit-torch"  # in an environment: what TORCH said when it was last set up
+FLAVOURS = ("cpu", "cuda12", "cuda13")  # each needs a newer driver than those before
 
 
 class ChoiceError(PinError):
@@ -23,10 +24,11 @@ class ChoiceError(PinError):
 
 @dataclass(frozen=True)
 class Choice:
-    """A lock and the sentence that says why it was taken."""
+    """A lock and the sentence that says why it was taken; `deliberate` where a person's TORCH names it."""
 
     flavour: str
     reason: str
+    deliberate: bool = False
 
     @property
     def lock(self) -> Path:
@@ -79,7 +81,7 @@ def choose(driver: str | None, override: str | None, pins: Mapping[str, Any]) ->
     if override:
         if override not in FLAVOURS:
             raise ChoiceError(f"TORCH={override!r} names no lock: use one of {', '.join(FLAVOURS)}")
-        return Choice(override, f"TORCH={override} says so ({seen} found)")
+        return Choice(override, f"TORCH={override} says so ({seen} found)", deliberate=True)
     if driver is None:
         return Choice("cpu", f"{seen} found")
     branch = int(driver.split(".")[0])
@@ -95,17 +97,24 @@ def chosen() -> Choice:
     return choose(driver_version(), os.environ.get("TORCH") or None, load_pins())
 
 
+def _first_word(file: Path) -> str:
+    try:
+        return (file.read_text(encoding="utf-8").split() or [""])[0]
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def installed() -> Choice:
     """The lock that this interpreter's environment was made from, as its set-up stamped it; else the one to choose.
 
     Raises:
         ChoiceError: see choose.
     """
-    try:
-        flavour = (Path(sys.prefix) / STAMP).read_text(encoding="utf-8").split()[0]
-    except (OSError, IndexError):
+    flavour = _first_word(Path(sys.prefix) / STAMP)
+    if flavour not in FLAVOURS:
         return chosen()
-    return Choice(flavour, "the environment was made from it")
+    asked = {_first_word(Path(sys.prefix) / ASKED), os.environ.get("TORCH")}
+    return Choice(flavour, "the environment was made from it", deliberate=flavour in asked)
 
 
 if __name__ == "__main__":

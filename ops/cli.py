@@ -132,14 +132,13 @@ def health(json: Json = False) -> None:
 
 
 def _next_commands(settings: Settings, model: str) -> list[str]:
-    from ops.supervisor.config import config_file, owns_environment
+    from ops.supervisor.config import supervisorctl
 
     url = settings.inference_url(f"/predictions/{model}")
-    flag = "" if owns_environment(settings) else f" -c {shlex.quote(str(config_file(settings)))}"
     commands = [
         f"""curl -H 'Content-Type: application/json' {url} -d '{{"input": "How are vectors made?"}}'""",
         "embedkit embed 'a cat' 'a kitten' 'a bank loan'",
-        f"supervisorctl{flag} status",
+        f"{supervisorctl(settings)} status",
     ]
     on_path = shutil.which("embedkit") == str(Path(sys.prefix) / "bin" / "embedkit")
     return commands if on_path else [commands[0], f"source {shlex.quote(f'{sys.prefix}/bin/activate')}", *commands[1:]]
@@ -425,12 +424,11 @@ def accept(model: Model, json: Json = False) -> None:
 @app.command()
 def doctor(json: Json = False) -> None:
     """Check the environment, a line a check; a failure names the command that mends it."""
-    from ops.prepare import examine_all
+    from ops.doctor import examine
 
     with told():
-        settings = running_settings()
         findings = []
-        for one in examine_all(settings):
+        for one in examine(load_settings()):
             findings.append(one)
             if not json:
                 mark = {"ok": "[green]ok[/green]  ", "note": "[yellow]note[/yellow]", "fail": "[red]FAIL[/red]"}[

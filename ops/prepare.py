@@ -1,10 +1,9 @@
 """From a model's name to a verified archive, doing only what is not done yet."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from archives.archive import read_manifest
 from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.errors import ArchivesError
 from archives.fetch import fetch, find_snapshot
@@ -12,19 +11,15 @@ from archives.pack import LockInfo, PackedArchive, pack
 from archives.placement import Layout, Need, layout, need
 from archives.placement import misfits as unfit
 from archives.progress import Progress
-from archives.snapshot import Snapshot, hash_file
+from archives.snapshot import Snapshot
 from archives.store import archive_locked, archive_path
 from archives.verify import Verification, read_verification, verify
-from env.checks import Finding
 from env.chooser import installed
 from env.hardware import Hardware, detect
 from ops.desired import Served, desired_file, read_models
-from ops.errors import OpsError
-from ops.preflight import examine
 from ops.probe import Reference
 from ops.served import publish, published
 from ops.settings import Settings
-from ops.store_owners import examine_owners
 
 
 @dataclass(frozen=True)
@@ -116,57 +111,3 @@ def known_references(settings: Settings) -> tuple[dict[str, Served], dict[str, R
         if verification is not None:
             references[name] = reference_of(verification)
     return desired, references
-
-
-def _manifests(settings: Settings) -> tuple[dict[str, Mapping[str, str]], list[Finding]]:
-    """(model → training versions, a finding an archive) of what is to be served, or would be by default."""
-    trained: dict[str, Mapping[str, str]] = {}
-    findings = []
-    desired = read_models(desired_file(settings))
-    if not desired:
-        findings.append(
-            Finding("archives", "note", f"nothing served yet; `make up` will serve {settings.default_model}")
-        )
-    for name, one in desired.items():
-        path, verification = published(settings, one)
-        try:
-            trained[name] = read_manifest(path)["trained_with"]
-        except ArchivesError as error:
-            findings.append(Finding(f"archive {name}", "fail", str(error), f"embedkit up {name}"))
-            continue
-        if verification is None or hash_file(path).sha256 != one.sha256:
-            detail = f"{path.name} is not the file that was verified when it was put into service"
-            findings.append(Finding(f"archive {name}", "fail", detail, f"embedkit up {name}"))
-        else:
-            findings.append(Finding(f"archive {name}", "ok", f"{path.name}, {verification.fingerprint}"))
-    return trained, findings
-
-
-def _misfits_of_served(settings: Settings, hardware: Hardware) -> list[str]:
-    catalogue = load_catalogue(settings.models_file)
-    names = list(read_models(desired_file(settings))) or [settings.default_model]
-    needs = []
-    for name in names:
-        spec = find(catalogue, name)
-        snapshot = find_snapshot(spec, settings.store)
-        if snapshot is not None:
-            needs.append(need(spec, layout(spec, hardware), snapshot.parameters))
-    return unfit(needs, hardware)
-
-
-def examine_all(settings: Settings) -> Iterator[Finding]:
-    """Every finding of `embedkit doctor`, for the models that are served or would be."""
-
-    def judge(hardware: Hardware) -> list[str]:
-        try:
-            return _misfits_of_served(settings, hardware)
-        except ArchivesError as error:
-            return [str(error)]
-
-    try:
-        trained, findings = _manifests(settings)
-    except OpsError as error:
-        trained, findings = {}, [Finding("desired state", "fail", str(error), f"rm {desired_file(settings)}")]
-    yield from examine(
-        settings, trained=trained, misfits=judge, archives=lambda: (*findings, *examine_owners(settings))
-    )

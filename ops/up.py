@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.progress import Progress
-from env.checks import port_is_free
 from env.hardware import Hardware, detect
 from env.jdk import find_jdk
+from env.ports import port_is_free
 from ops import observers
 from ops.deploy.command import START_ALLOWANCE_S, check_room
 from ops.deploy.converge import Converging, Limits

@@ -14,17 +14,19 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.process_collector import ProcessCollector
 
 from env.chooser import ChoiceError, installed
 from ops.errors import OpsError
 from ops.exporter.collector import ExporterCollector
 from ops.exporter.health import health_now, with_health
+from ops.exporter.server import answering
 from ops.exporter.source import Source
 from ops.exporter.sources.access_log import AccessLogSource
 from ops.exporter.sources.canary import CanarySource
@@ -76,21 +78,18 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(ExporterCollector(sources, build_labels()))
-    try:
-        server, serving = start_http_server(settings.exporter_port, addr="127.0.0.1", registry=registry)
-    except OSError as error:
-        raise OpsError(
-            f"port {settings.exporter_port} cannot be had ({error.strerror}): set exporter_port to another"
-        ) from error
-    # prometheus_client's server answers every path with the metrics
-    server.set_app(with_health(make_wsgi_app(registry), lambda: health_now(canary, settings.canary_interval_s)))
-    for work in (access_log.watch, canary.prober.run):
-        threading.Thread(target=work, args=(stop,), daemon=True).start()
-    log.warning("serves http://127.0.0.1:%d/metrics", settings.exporter_port)
-    stop.wait()
-    server.shutdown()
-    server.server_close()
-    serving.join(timeout=5)
+    app = with_health(make_wsgi_app(registry), lambda: health_now(canary, settings.canary_interval_s))
+    with ExitStack() as until:
+        try:
+            until.enter_context(answering(settings.exporter_port, app))
+        except OSError as error:
+            raise OpsError(
+                f"port {settings.exporter_port} cannot be had ({error.strerror}): set exporter_port to another"
+            ) from error
+        for work in (access_log.watch, canary.prober.run):
+            threading.Thread(target=work, args=(stop,), daemon=True).start()
+        log.warning("serves http://127.0.0.1:%d/metrics", settings.exporter_port)
+        stop.wait()
     access_log.close()
 
 

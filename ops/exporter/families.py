@@ -237,11 +237,22 @@ _TABLE: tuple[Family, ...] = (
     ),
     # The host.
     _family(
-        "gauge", "host", "host_memory_available_bytes", "", "Memory that can still be taken without swapping."
+        "gauge", "host", "host_memory_available_bytes", "",
+        "Memory that can still be taken without swapping: of the machine, or of the container (control group) whose "
+        "limit leaves less; its page cache gives way and counts as available.",
     ),
-    _family("gauge", "host", "host_memory_total_bytes", "", "Memory that the machine has."),
-    _family("gauge", "host", "host_load1", "", "Load average over one minute."),
-    _family("gauge", "host", "host_cpus", "", "Cores that the exporter may run on, as all programs of the kit."),
+    _family(
+        "gauge", "host", "host_memory_total_bytes", "",
+        "Memory in all of the one that host_memory_available_bytes is of: the machine's, or the limit.",
+    ),
+    _family(
+        "gauge", "host", "host_load1", "",
+        "Load average over one minute. It is the machine's: absent where the kit may use a part of its cores only.",
+    ),
+    _family(
+        "gauge", "host", "host_cpus", "",
+        "Cores that the exporter may keep busy, as all programs of the kit; a container's quota may be a part of one.",
+    ),
     _family(
         "gauge", "host", "host_filesystem_free_bytes", "volume",
         "Room for this user where the logs, TorchServe's temp folder and the archives (store) lie.",

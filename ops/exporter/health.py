@@ -46,6 +46,8 @@ def judge(tries: Mapping[str, Tried | None], interval_s: float, now: float) -> H
             continue
         age_s = max(0.0, now - tried.at)
         error = tried.probe.error
+        if tried.probe.outcome == "refused":
+            error = error.partition(":")[0]  # the rest is the server's own words, for the log alone
         if not error and age_s > oldest_s(interval_s):
             error = f"not tried for {age_s:.0f} s"
         models[model] = {
@@ -61,8 +63,8 @@ def health_now(canary: CanarySource, interval_s: float) -> Health:
     """What the canaries say now."""
     try:
         return judge(canary.last_tries(), interval_s, time.time())
-    except SourceError as error:
-        return Health({}, str(error))
+    except SourceError:
+        return Health({}, "what is to be served cannot be read: the exporter's log says why")
 
 
 def with_health(metrics: WSGIApplication, health: Callable[[], Health]) -> WSGIApplication:

@@ -23,7 +23,7 @@ _SOURCES = {
     "gateway": "HAProxy, over its socket; absent, with its metrics, where no gateway runs",
     "door": "the gateway, by a request without a key, which is neither logged nor counted to a key",
     "nvml": "NVIDIA's driver; absent, with all its metrics, where there is none",
-    "host": "this machine",
+    "host": "this machine, or the container: whichever limit rules",
 }
 
 

@@ -32,6 +32,7 @@ http_fail_cnt
     http-request set-var(txn.id) req.fhdr(X-Request-Id)
     http-request set-var(txn.id) uuid() unless {{ var(txn.id) -m reg ^[A-Za-z0-9._-]{{1,128}}$ }}
     http-request set-header X-Request-Id %[var(txn.id)]
+    http-after-response del-header Server
     http-after-response set-header X-Request-Id %[var(txn.id)] if {{ var(txn.id) -m found }}
     http-request deny {error(431, "headers_too_large", f"The headers are over {HEADER_BYTES} bytes.")} \
 if {{ req.hdrs,length gt {HEADER_BYTES} }}

@@ -258,6 +258,6 @@ ALERTS: tuple[Alert, ...] = (
         f"host_memory_available_bytes / host_memory_total_bytes < {limits.MEMORY_AVAILABLE_RATIO}",
         "5m",
         "warning",
-        f"{PERCENT} of the memory of {{{{ $labels.instance }}}} is available",
+        f"{PERCENT} of the memory that {{{{ $labels.instance }}}} may use is available",
     ),
 )

@@ -1,5 +1,6 @@
 """Render supervisord.conf, and put it where `supervisorctl` finds it without flags: <environment>/etc."""
 
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -141,6 +142,12 @@ def owns_environment(settings: Settings) -> bool:
     A second deployment from the same environment is controlled with `supervisorctl -c <its var>/etc/supervisord.conf`.
     """
     return settings.var == ROOT / "var"
+
+
+def supervisorctl(settings: Settings) -> str:
+    """The command that means this deployment's supervisord, for a shell."""
+    flag = "" if owns_environment(settings) else f" -c {shlex.quote(str(config_file(settings)))}"
+    return f"supervisorctl{flag}"
 
 
 def install_in_environment(settings: Settings, observers: Iterable[Program] = ()) -> None:

@@ -1,5 +1,9 @@
-"""Chosen values into models.toml, comments and layout kept."""
+"""Chosen values into models.toml, comments and layout kept.
 
+python -m ops.tune.write archives/models.toml MODEL workers=2    as `embedkit doctor` names it
+"""
+
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +26,7 @@ def changes(current: Candidate, chosen: Candidate) -> dict[str, int]:
     return {key: differ[key] for key in vars(chosen) if key in differ}
 
 
-def rewrite(text: str, model: str, values: Mapping[str, int]) -> str:
+def rewrite(text: str, model: str, values: Mapping[str, int | str]) -> str:
     """models.toml's text with these keys of one model set; new ones follow the last key of its table.
 
     Raises:
@@ -55,7 +59,7 @@ def _last_key(table: Table) -> str | None:
     return keys[-1].key if keys else None
 
 
-def write(path: Path, model: str, values: Mapping[str, int]) -> None:
+def write(path: Path, model: str, values: Mapping[str, int | str]) -> None:
     """Set these keys of a model in the file, which appears as a whole.
 
     Raises:
@@ -65,3 +69,20 @@ def write(path: Path, model: str, values: Mapping[str, int]) -> None:
     if model not in tomllib.loads(text):
         raise OpsError(f"{path}: {model} is no longer in it; nothing was written")
     write_whole(path, rewrite(text, model, values).encode())
+
+
+def main() -> int:
+    if len(sys.argv) < 4 or not all("=" in word for word in sys.argv[3:]):
+        print("usage: python -m ops.tune.write archives/models.toml MODEL KEY=VALUE…", file=sys.stderr)
+        return 2
+    pairs = (word.split("=", 1) for word in sys.argv[3:])
+    try:
+        write(Path(sys.argv[1]), sys.argv[2], {key: int(value) if value.isdigit() else value for key, value in pairs})
+    except (OpsError, OSError, ValueError) as error:
+        print(f"{sys.argv[1]}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,7 +14,7 @@ import pytest
 import requests
 from sentence_transformers import SentenceTransformer
 
-from env.checks import port_is_free
+from env.ports import port_is_free
 from ops.probe import MIN_COSINE
 from ops.settings import ROOT
 from tests.container.debian import apt_options, certificates, make_tree, run, settings_elsewhere

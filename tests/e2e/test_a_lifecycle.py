@@ -99,12 +99,16 @@ def test_embed_shows_likeness(stack: Stack) -> None:
 
 
 def test_the_doctor_finds_this_machine_fit(stack: Stack) -> None:
-    """With the service up, every check passes, and its own ports are not mistaken for somebody else's."""
+    """With the service up every check passes: its ports are its own processes', and the memory that it holds is no loss
+    for the models that it serves."""
     found = orjson.loads(stack.embedkit("doctor", "--json", check=False).stdout)
     assert [one for one in found["findings"] if one["status"] == "fail"] == []
     assert found["ok"]
     by_name = {one["check"]: one for one in found["findings"]}
-    assert "in use by this kit" in by_name["ports"]["detail"]
+    assert by_name["ports"]["detail"].startswith("in use by this kit: inference")
+    assert "free" not in by_name["ports"]["detail"]
+    assert "of it held by this kit" in by_name["memory"]["detail"]
+    assert by_name["placement"]["status"] == "ok"
     assert by_name["archive minilm"]["status"] == "ok"
     assert "model minilm" in by_name
 

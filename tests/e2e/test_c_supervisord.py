@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from env.checks import port_is_free
+from env.ports import port_is_free
 from ops.supervisor.config import pid_file, socket_file
 from tests.e2e.stack import Stack
 

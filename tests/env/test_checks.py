@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import socket
 import sys
 from pathlib import Path
 
@@ -11,23 +10,23 @@ from packaging.utils import canonicalize_name
 
 from env import checks
 from env.chooser import Choice
+from env.door import Door, Name
 from env.hardware import Gpu, Hardware
 from env.requirements import installed_versions
 
 CPU = Choice("cpu", "for the test")
+REPAIR = "make repair"
 LOCKED = {canonicalize_name(name): version for name, version in checks.locked_packages(CPU).items()}
-GPU_MACHINE = Hardware(8, 64 << 30, (Gpu(0, "GPU-1", "NVIDIA L4", 24 << 30, 23 << 30),), driver="580.65.06")
-CPU_MACHINE = Hardware(2, 16 << 30)
 
 
 def test_this_environment_is_the_lock() -> None:
     """What is installed here is what the cpu lock says, package by package."""
-    assert checks.lock_matches(CPU, installed_versions()).status == "ok"
+    assert checks.lock_matches(CPU, installed_versions(), REPAIR).status == "ok"
 
 
 def test_a_wrong_huggingface_hub_is_named() -> None:
     """huggingface-hub 0.26, which breaks sentence-transformers 2.2.2, fails with both versions and the mend."""
-    found = checks.lock_matches(CPU, LOCKED | {"huggingface-hub": "0.26.0"})
+    found = checks.lock_matches(CPU, LOCKED | {"huggingface-hub": "0.26.0"}, REPAIR)
     assert found.status == "fail"
     assert "huggingface-hub is 0.26.0, locked 0.25.2" in found.detail
     assert found.fix == "make repair"
@@ -35,7 +34,7 @@ def test_a_wrong_huggingface_hub_is_named() -> None:
 
 def test_a_missing_package_is_named() -> None:
     """A package that was uninstalled is named."""
-    found = checks.lock_matches(CPU, {name: version for name, version in LOCKED.items() if name != "torch"})
+    found = checks.lock_matches(CPU, {name: version for name, version in LOCKED.items() if name != "torch"}, REPAIR)
     assert "torch 2.13.0+cpu is not installed" in found.detail
 
 
@@ -47,7 +46,7 @@ def test_a_package_whose_metadata_was_cut_off_is_not_installed(tmp_path: Path, m
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert installed_versions() == {}
     rest = {name: version for name, version in LOCKED.items() if name != "torch"}
-    found = checks.lock_matches(CPU, rest | installed_versions())
+    found = checks.lock_matches(CPU, rest | installed_versions(), REPAIR)
     assert found.detail == "torch 2.13.0+cpu is not installed"
 
 
@@ -67,42 +66,107 @@ def test_a_package_changed_after_install_is_caught(tmp_path: Path, monkeypatch: 
     """One byte changed in an installed file fails the check, which names package and file."""
     module = make_distribution(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert checks.unchanged_since_install(["tiny"]).status == "ok"
+    assert checks.unchanged_since_install(["tiny"], REPAIR).status == "ok"
     module.write_text("x = 2\n")
-    found = checks.unchanged_since_install(["tiny"])
+    found = checks.unchanged_since_install(["tiny"], REPAIR)
     assert found.status == "fail"
     assert "tiny was changed" in found.detail
     assert str(module) in found.detail
     assert found.fix == "make repair"
 
 
-def test_a_cpu_torch_beside_a_gpu_fails() -> None:
-    """The silent kind of slow: a GPU and a driver are there and torch cannot use them."""
-    found = checks.torch_build(GPU_MACHINE, ("2.13.0+cpu", None, ""))
-    assert found.status == "fail"
-    assert "CPU build beside NVIDIA driver 580.65.06 and NVIDIA L4" in found.detail
-    assert found.fix == "make repair"
+def torch(
+    driver: str | None, build: tuple[str, str | None, str], here: str = "cpu", *, asked: bool = False
+) -> checks.Finding:
+    """The finding on a machine with this driver and a GPU, in an environment of this lock."""
+    gpu = Gpu(0, "GPU-1", "NVIDIA L4", 24 << 30, 23 << 30)
+    hardware = Hardware(8, 64 << 30, (gpu,) if build[1] else (), driver, () if build[1] else (gpu,))
+    if driver is None:
+        hardware = Hardware(2, 16 << 30)
+    return checks.torch_build(hardware, build, Choice(here, "for the test", asked), "TORCH={} make repair".format)
 
 
-def test_a_gpu_that_cannot_be_used_says_why() -> None:
-    """CUDA's own words reach the operator."""
-    found = checks.torch_build(GPU_MACHINE, ("2.13.0", "13.0", "CUDA driver version is insufficient"))
-    assert found.status == "fail"
-    assert "CUDA driver version is insufficient" in found.detail
+CPU_TORCH = ("2.13.0+cpu", None, "")
+# What torch says on such machines, as it is reported.
+OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 12080). Please update your GPU driver"
+NO_KERNEL = "CUDA error: no kernel image is available for execution on the device"
+UNKNOWN = "CUDA unknown error - this may be due to an incorrectly set up environment"
 
 
 @pytest.mark.parametrize(
-    ("machine", "build", "status"),
+    ("driver", "build", "here", "fix"),
     [
-        (CPU_MACHINE, ("2.13.0+cpu", None, ""), "ok"),
-        (GPU_MACHINE, ("2.13.0", "13.0", ""), "ok"),
-        (CPU_MACHINE, ("2.13.0", "13.0", "no driver"), "note"),
-        (CPU_MACHINE, ("unknown", None, "ImportError: libtorch"), "fail"),
+        ("580.65.06", CPU_TORCH, "cpu", "TORCH=cuda13 make repair"),
+        ("550.54.15", CPU_TORCH, "cpu", "TORCH=cuda12 make repair"),
+        ("550.54.15", ("2.13.0", "13.0", OLD_DRIVER), "cuda13", "TORCH=cuda12 make repair"),
+        ("470.256.02", ("2.13.0", "13.0", OLD_DRIVER), "cuda13", "TORCH=cpu make repair"),
+        ("470.256.02", ("2.10.0", "12.8", OLD_DRIVER), "cuda12", "TORCH=cpu make repair"),
+        ("580.65.06", ("2.13.0", "13.0", NO_KERNEL), "cuda13", "TORCH=cuda12 make repair"),
+        ("580.65.06", ("2.13.0", "13.0", UNKNOWN), "cuda13", "TORCH=cpu make repair"),
+        ("580.65.06", ("unknown", None, checks.TOO_LONG), "cuda13", "TORCH=cpu make repair"),
+        (None, ("unknown", None, "ImportError: libtorch"), "cuda13", "TORCH=cuda13 make repair"),
     ],
 )
-def test_fitting_builds_pass(machine: Hardware, build: tuple[str, str | None, str], status: str) -> None:
-    """A build that fits its machine passes; a CUDA build without a GPU is a note; a torch that cannot load fails."""
-    assert checks.torch_build(machine, build).status == status
+def test_a_torch_that_does_not_fit_names_the_lock_that_does(
+    driver: str | None, build: tuple[str, str | None, str], here: str, fix: str
+) -> None:
+    """Never the same lock again, unless it is only torch's files that are wrong; the fault is in the line."""
+    found = torch(driver, build, here)
+    assert (found.status, found.fix) == ("fail", fix)
+    assert build[2] in found.detail
+    assert build[0] == "unknown" or (driver or "") in found.detail
+
+
+@pytest.mark.parametrize(
+    ("driver", "build", "asked", "status", "words"),
+    [
+        (None, CPU_TORCH, False, "ok", "no NVIDIA driver here"),
+        (None, ("2.13.0", "13.0", "no driver"), False, "note", "computing on the CPU"),
+        ("580.65.06", ("2.13.0", "13.0", ""), False, "ok", "NVIDIA L4"),
+        ("580.65.06", CPU_TORCH, True, "note", "beside NVIDIA driver 580.65.06 and NVIDIA L4, as TORCH=cpu asked"),
+        ("470.256.02", CPU_TORCH, False, "note", "too old for any CUDA build here (cuda12 needs 525): update it"),
+    ],
+)
+def test_what_cannot_be_better_or_was_asked_for_is_no_failure(
+    driver: str | None, build: tuple[str, str | None, str], asked: bool, status: str, words: str
+) -> None:
+    """A build that fits passes; TORCH=cpu beside a GPU and a driver that runs no CUDA build here are notes."""
+    found = torch(driver, build, asked=asked)
+    assert (found.status, words in found.detail) == (status, True), found
+
+
+def test_a_mask_is_named_before_torch_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even an empty CUDA_VISIBLE_DEVICES hides the GPUs: it is what has to go."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found = torch("580.65.06", ("2.13.0", "13.0", "No CUDA GPUs are available"), "cuda13")
+    assert (found.status, found.fix) == ("fail", "unset CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.parametrize(
+    ("door", "flavour", "words"),
+    [
+        ("venv", "cpu", "make repair"),
+        ("nix", "cuda12", "TORCH=cuda12 make repair"),
+        ("container", "cpu", "docker rm -f "),
+        ("conda", "cuda13", "conda env create -f env/environment.yml && conda activate embedkit && make env"),
+        ("conda", "cpu", "PIP_NO_DEPS=1 conda env create -f env/environment-cpu.yml"),
+    ],
+)
+def test_each_door_has_its_own_repair(door: Name, flavour: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the door that made the environment, for the flavour that is to be; `make down` comes first where it serves."""
+    monkeypatch.setattr(checks, "chosen", lambda: CPU)
+    monkeypatch.setattr(checks, "serving", lambda: False)
+    command = checks.repair_by(Door(door, "for the test"), Path("/opt/an environment"))
+    assert words in command(flavour)
+    assert command(flavour).startswith(words) or door == "conda"
+    monkeypatch.setattr(checks, "serving", lambda: True)
+    assert command(flavour).startswith("make down && ") or door == "container"
+
+
+def test_a_failure_without_a_command_cannot_be_made() -> None:
+    """Whoever adds a check is told at its first failure."""
+    with pytest.raises(AssertionError, match="nothing fails without a command"):
+        checks.Finding("nothing", "fail", "wrong")
 
 
 def test_the_real_torch_answers() -> None:
@@ -111,50 +175,13 @@ def test_the_real_torch_answers() -> None:
     assert (version, cuda, trouble) == ("2.13.0+cpu", None, "")
 
 
-def test_a_taken_port_is_named() -> None:
-    """A port with a foreign listener fails by name and number, unless the kit itself runs."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        found = checks.ports({"inference": port}, "127.0.0.1", ours=False)
-        assert found.status == "fail"
-        assert f"inference {port}" in found.detail
-        assert found.fix.startswith("EMBEDKIT_INFERENCE_PORT=")
-        assert checks.ports({"inference": port}, "127.0.0.1", ours=True).status == "ok"
-    assert checks.ports({"inference": port}, "127.0.0.1", ours=False).status == "ok"
-
-
-@pytest.mark.parametrize("name", ["nonsense.invalid", "", "192.0.2.1"])
-def test_an_address_of_another_machine_fails(name: str) -> None:
-    """A host that does not resolve, or is not here, fails by name before TorchServe meets it."""
-    found = checks.host(name)
-    assert found.status == "fail"
-    assert repr(name) in found.detail
-    assert checks.host("127.0.0.1").status == "ok"
-
-
 def test_a_missing_jdk_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any Java the doctor fails; with an unusable JAVA_HOME it says to unset it."""
+    """Without any Java the lock's is named; a bad JAVA_HOME is to be unset, which is enough if there is another."""
     monkeypatch.setattr("env.jdk.packaged_java", lambda: None)
-    assert checks.jdk({"PATH": ""}).status == "fail"
-    found = checks.jdk({"PATH": "", "JAVA_HOME": "/nowhere"})
-    assert (found.status, found.fix) == ("fail", "unset JAVA_HOME")
-
-
-def test_little_memory_few_files_and_a_wrong_python_fail() -> None:
-    """Each limit has a bar and a mend."""
-    for found in (checks.memory(1 << 30), checks.open_files(1024), checks.python_version((3, 12))):
-        assert found.status == "fail"
-        assert found.fix
-
-
-def test_disk_looks_at_the_nearest_existing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is still to be made is judged by its parent; too little room fails with a figure."""
-    assert checks.disk([tmp_path / "not" / "yet"]).status == "ok"
-    monkeypatch.setattr(checks, "LITTLE_DISK_BYTES", 1 << 60)
-    found = checks.disk([tmp_path])
-    assert (found.status, "MB free" in found.detail) == ("note", True)
-    monkeypatch.setattr(checks, "MIN_DISK_BYTES", 1 << 60)
-    assert checks.disk([tmp_path]).status == "fail"
+    assert checks.jdk({"PATH": ""}, REPAIR).fix == REPAIR
+    assert checks.jdk({"PATH": "", "JAVA_HOME": "/nowhere"}, REPAIR).fix == f"unset JAVA_HOME && {REPAIR}"
+    monkeypatch.undo()
+    assert checks.jdk({"PATH": "", "JAVA_HOME": "/nowhere"}, REPAIR).fix == "unset JAVA_HOME"
 
 
 def test_training_versions_are_compared() -> None:
@@ -168,8 +195,9 @@ def test_training_versions_are_compared() -> None:
 
 
 def test_the_interpreter_passes() -> None:
-    """The tests run on the pinned Python."""
-    assert checks.python_version((sys.version_info.major, sys.version_info.minor)).status == "ok"
+    """The tests run on the pinned Python; with another one the set-up is told which to take."""
+    assert checks.python_version((sys.version_info.major, sys.version_info.minor), REPAIR).status == "ok"
+    assert checks.python_version((3, 12), f"make down && {REPAIR}").fix == f"make down && {REPAIR} PYTHON=python3.11"
 
 
 def test_a_vendored_copy_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from env import checks
+from env import host_checks
 from ops.private import keep_private, refuse_writers
 from ops.settings import Settings
 from ops.torchserve import confine
@@ -55,13 +55,13 @@ def test_no_umask_lets_others_write(tmp_path: Path) -> None:
 def test_a_secret_that_others_may_read_is_named(tmp_path: Path) -> None:
     """doctor names a token file with its mode's mend; one that is private, or not there, is no matter."""
     token = tmp_path / "token"
-    assert checks.secrets([token]).status == "ok"
+    assert host_checks.secrets([token]).status == "ok"
     token.write_text("hf_x")
     token.chmod(0o644)
-    found = checks.secrets([token])
+    found = host_checks.secrets([token])
     assert (found.status, found.fix) == ("note", f"chmod 600 {token}")
     token.chmod(0o600)
-    assert checks.secrets([token]).status == "ok"
+    assert host_checks.secrets([token]).status == "ok"
 
 
 def test_workers_are_told_no_hub_token(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_workers_are_told_no_hub_token(tmp_path: Path) -> None:
 
 def test_root_and_a_kernel_without_landlock_are_noted() -> None:
     """doctor says when it is root, and when the kernel cannot confine TorchServe."""
-    assert (checks.user(0).status, checks.user(1000).status) == ("note", "ok")
-    assert (checks.confinement(0).status, checks.confinement(1).status) == ("note", "ok")
+    assert (host_checks.user(0).status, host_checks.user(1000).status) == ("note", "ok")
+    assert (host_checks.confinement(0).status, host_checks.confinement(1).status) == ("note", "ok")
 
 
 @pytest.mark.needs("landlock")

@@ -1,4 +1,4 @@
-"""Memory, load and disks, as far as the alerts need them."""
+"""Memory, load and disks, as far as the alerts need them: a container's limits where they rule, else the machine."""
 
 import os
 from collections import Counter
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from env.hardware import cpus, memory
 from ops.exporter.families import Families
 from ops.settings import Settings
 
@@ -17,7 +18,7 @@ def volumes(settings: Settings) -> Mapping[str, Path]:
 
 
 class HostSource:
-    """This machine."""
+    """What the kit runs on."""
 
     name = "host"
 
@@ -26,11 +27,12 @@ class HostSource:
         self.errors: Counter[str] = Counter()
 
     def fetch(self, families: Families) -> None:
-        memory = psutil.virtual_memory()
-        families.add("host_memory_available_bytes", memory.available)
-        families.add("host_memory_total_bytes", memory.total)
-        families.add("host_load1", psutil.getloadavg()[0])
-        families.add("host_cpus", len(os.sched_getaffinity(0)))
+        found, usable = memory(), cpus()
+        families.add("host_memory_available_bytes", found.available)
+        families.add("host_memory_total_bytes", found.total)
+        families.add("host_cpus", usable)
+        if usable == os.cpu_count():  # else the machine's load says nothing of the part that is ours
+            families.add("host_load1", os.getloadavg()[0])
         for name, folder in self._volumes.items():
             there = next(path for path in (folder, *folder.parents) if path.exists())
             disk = psutil.disk_usage(str(there))

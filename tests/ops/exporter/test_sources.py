@@ -1,5 +1,6 @@
 """From what a source says to families: management, supervisord, NVML, canaries."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -21,9 +22,12 @@ from ops.exporter.sources.supervisor import SupervisorSource, map_programs
 from ops.exporter.sources.torchserve import ManagementSource, map_queues, map_workers
 from ops.probe import Outcome, Probe, Reference
 from ops.prober import Prober, Tried
+from ops.prometheus.thresholds import MEMORY_AVAILABLE_RATIO
 from ops.settings import Settings
 from ops.supervisor.control import Program
+from ops.top.figures import parse
 from ops.torchserve.management import Loaded, Management, ManagementError, Worker
+from tests.env.control_groups import control_groups
 from tests.ops.exporter.reading import value
 
 GIB = 2**30
@@ -131,6 +135,33 @@ def test_the_host_before_its_folders_are_there(tmp_path: Path) -> None:
     for volume in ("logs", "temp", "store"):
         assert (value(families, "host_filesystem_free_bytes", volume=volume) or 0) > 0
     assert (value(families, "host_memory_available_bytes") or 0) > 0
+
+
+IN_A_CONTAINER = """
+import pathlib, sys
+taken = b"x" * (360 << 20)
+from ops.exporter.families import Families
+from ops.exporter.sources.host import HostSource
+from ops.settings import Settings
+from tests.ops.exporter.reading import text
+families = Families()
+HostSource(Settings(var="/nonexistent/a", store="/nonexistent/b")).fetch(families)
+sys.stdout.write(text(families))
+"""
+
+
+def test_the_limits_of_a_container_rule() -> None:
+    """In a real control group that is nearly full HostMemoryLow's ratio is below its bar, whatever the machine has
+    free; the cores are the quota's, and the machine's load, which is not theirs, is left out."""
+    with control_groups() as groups:
+        groups.limit(memory=400 << 20, cores=1.5)
+        shown = parse(groups.run(IN_A_CONTAINER), 0)
+        assert shown.total("host_memory_total_bytes") == 400 << 20
+        left = shown.total("host_memory_available_bytes")
+        assert left is not None
+        assert left / (400 << 20) < MEMORY_AVAILABLE_RATIO
+        assert shown.total("host_cpus") == min(1.5, len(os.sched_getaffinity(0)))
+        assert shown.total("host_load1") is None
 
 
 class Nvml:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import re
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -403,6 +404,26 @@ def test_health_without_an_exporter_is_bad(one: Place) -> None:
     assert answer.status_code == 503
     assert answer.json()["status"] == "unhealthy"
     assert "exporter" in answer.json()["reason"]
+
+
+def test_who_has_no_key_learns_no_version(tmp_path: Path) -> None:
+    """Whatever is answered without a key, refusals included, has no Server header; with one it has none either."""
+    keys, alice = with_new({}, "alice")
+    settings = settings_for(tmp_path)
+    with (
+        serving(StandIn(settings.inference_port)),
+        serving(StandIn(settings.exporter_port)) as exporter,
+        gateway(settings, keys=keys) as running,
+    ):
+        for path in ("/healthz", "/v1/models", "/predictions/minilm", "/nothing"):
+            answer = requests.get(running.url + path, timeout=5)
+            assert "Server" not in answer.headers, path
+            assert "Via" not in answer.headers, path
+            assert re.search(r"\d+\.\d+\.\d+|HAProxy|Python|TorchServe", answer.text) is None, answer.text
+        assert exporter.arrived[-1].path == "/healthz"
+        answered = running.post(headers={"Authorization": f"Bearer {alice}"})
+        assert (answered.status_code, "Server" in answered.headers) == (200, False)
+        assert b"\nserver:" not in raw(settings.gateway_port, b"no HTTP at all\r\n\r\n").lower()
 
 
 def test_haproxys_own_metrics(one: Place) -> None:

@@ -369,7 +369,7 @@ CASES = (
         "warning",
         {f"host_memory_available_bytes{{{JOB}}}": "2x30", f"host_memory_total_bytes{{{JOB}}}": "100x30"},
         {f"host_memory_available_bytes{{{JOB}}}": "20x30", f"host_memory_total_bytes{{{JOB}}}": "100x30"},
-        "2% of the memory of host:9108 is available",
+        "2% of the memory that host:9108 may use is available",
         labels={},
     ),
 )
