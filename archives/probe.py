@@ -134,15 +134,32 @@ def ask(service: Any, requests: list[list[str]]) -> Served:
     return Served(vectors, fingerprint, max(map(len, answers)))
 
 
-def reference(folder: Path, card: dict[str, Any], texts: list[str]) -> list[list[float]]:
-    """What plain sentence-transformers gives for the same texts, in float32 on the CPU."""
+def positions(model: Any) -> int | None:
+    """How many tokens the position embeddings carry; RoBERTa's and its kin's begin behind the padding's position."""
+    body = getattr(model[0], "auto_model", None)
+    table = getattr(getattr(body, "embeddings", None), "position_embeddings", None)
+    count, padding = getattr(table, "num_embeddings", None), getattr(table, "padding_idx", None)
+    return None if count is None else int(count) - (0 if padding is None else padding + 1)
+
+
+def reference(folder: Path, card: dict[str, Any], texts: list[str]) -> tuple[list[list[float]], str]:
+    """What plain sentence-transformers gives for the same texts, in float32 on the CPU, cut where the archive cuts; and
+    what is odd about the folder, or "".
+    """
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu").float().eval()
-    if card["max_tokens"] is not None:
-        model.max_seq_length = min(card["max_tokens"], model.max_seq_length or card["max_tokens"])
+    own, carried = model.max_seq_length, positions(model)
+    model.max_seq_length = min(
+        (limit for limit in (card["max_tokens"], own, carried) if limit is not None), default=None
+    )
     vectors = model.encode(texts, normalize_embeddings=True, show_progress_bar=False, batch_size=1)
-    return [[float(value) for value in vector] for vector in vectors]
+    note = ""
+    if own is not None and carried is not None and own > carried:
+        note = (
+            f"the folder says max_seq_length = {own}, and its position embeddings carry {carried} tokens: that is read"
+        )
+    return [[float(value) for value in vector] for vector in vectors], note
 
 
 def stored_reference(folder: Path) -> tuple[list[str], list[list[float]]]:
@@ -173,11 +190,12 @@ def probe(folder: Path, model: Path | None) -> dict[str, Any]:
     card = json.loads((folder / "embedkit.json").read_bytes())
     sys.meta_path.insert(0, _Refuse())
     sys.path.insert(0, str(folder))  # where TorchServe's PYTHONPATH puts it
+    note = ""
     if model is None:
         texts, expected = stored_reference(folder)
     else:
         texts = texts_within(card)
-        expected = reference(model, card, texts)
+        expected, note = reference(model, card, texts)
     service = load(folder, card, len(texts))
     first = ask(service, [[text] for text in texts[: len(ALONE)]])
     rest = ask(service, in_requests(texts[len(ALONE) :], card, first.longest))
@@ -187,6 +205,7 @@ def probe(folder: Path, model: Path | None) -> dict[str, Any]:
         "texts": texts,
         "vectors": expected,
         "min_cosine": compare(first.vectors + rest.vectors, expected),
+        "note": note,
     }
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import orjson
 
-from archives.errors import FetchError
-from archives.store import write_whole
+from archives.errors import DamagedError, FetchError
+from archives.progress import Progress
+from archives.store import snapshots_folder, write_whole
 
 CHUNK = 4 << 20
 TRAINED_WITH = "config_sentence_transformers.json"
@@ -141,6 +142,23 @@ def save(snapshot: Snapshot, folder: Path) -> None:
         },
     }
     write_whole(folder / "snapshot.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+
+
+def check(snapshot: Snapshot, progress: Progress) -> None:
+    """Hash all files. Raises DamagedError for the first that is not what was fetched."""
+    done = 0
+    for name, entry in snapshot.files.items():
+        found = hash_file(snapshot.root / name)
+        if found.sha256 != entry.sha256:
+            raise DamagedError(snapshot.root / name, entry.sha256, found.sha256)
+        progress.advance("hash", done := done + entry.bytes, snapshot.bytes)
+
+
+def forget(snapshot: Snapshot, store: Path) -> None:
+    """Let the next fetch look at every file: one of them was found to be damaged."""
+    folder = snapshots_folder(store, snapshot.name)
+    record = folder / snapshot.revision / "snapshot.json" if "hub" in snapshot.source else folder / "hashes.json"
+    record.unlink(missing_ok=True)
 
 
 def load(name: str, folder: Path) -> Snapshot | None:

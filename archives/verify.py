@@ -20,7 +20,7 @@ from archives.candidates import BARS
 from archives.errors import ArchivesError, VerifyError
 from archives.plan import MANIFEST_NAME, MODEL_FOLDER
 from archives.progress import SILENT, Progress
-from archives.snapshot import Snapshot, hash_file
+from archives.snapshot import Snapshot, forget, hash_file
 from archives.store import digest_path, disk_errors, verification_path, write_whole
 
 CHUNK = 4 << 20
@@ -106,6 +106,8 @@ def _verify(
         progress.say(f"{archive.name}: every file is as its manifest says; loading it in a process of its own")
         reference, model = _model(read, unpacked, snapshot, progress)
         found = _probe(archive, unpacked, model, python, timeout_s)
+    if note := found.pop("note"):
+        progress.say(f"{card.model}: {note}")
     bar = BARS[card.dtype]
     if not found["min_cosine"] >= bar:  # not "<": a NaN fails
         raise VerifyError(
@@ -168,7 +170,10 @@ def _model(archive: Archive, unpacked: Path, snapshot: Snapshot | None, progress
     copy = unpacked.parent / "snapshot"
     for path in sorted(wanted):
         name = path.removeprefix(f"{MODEL_FOLDER}/")
-        if hash_file(snapshot.root / name).sha256 != known.get(path, {}).get("sha256"):
+        found = hash_file(snapshot.root / name).sha256
+        if found != known.get(path, {}).get("sha256"):
+            if found != snapshot.files[name].sha256:
+                forget(snapshot, archive.path.parent)
             raise VerifyError(
                 f"{archive.path}: {snapshot.root / name} is not the file it was made of: fetch and pack the model again"
             )

@@ -18,6 +18,8 @@ import orjson
 from .card import Dtype
 from .packing import WEIGHTED_SUMS
 
+log = logging.getLogger("embedkit")
+
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
 _ALLOWED_MODULES = "sentence_transformers.models."
 _ALLOWED_ACTIVATIONS = "torch.nn.modules."
@@ -145,6 +147,13 @@ def described(folder: Path, transformer: Any, others: Sequence[Any], *, dimensio
         raise LoadError(f"{folder}: it has no fast tokenizer (tokenizer.json), and none could be made from its files")
     if not any(hasattr(module, "get_pooling_mode_str") for module in others):
         raise LoadError(f"{folder / 'modules.json'}: no Pooling module makes one vector of a text's tokens")
+    positions = _position_limit(transformer.auto_model)
+    if positions is not None and (transformer.max_seq_length or 0) > positions:
+        log.warning(
+            "embedkit: the folder's max_seq_length is %d, its position embeddings carry %d tokens: texts are cut there",
+            transformer.max_seq_length,
+            positions,
+        )
     return LoadedModel(
         transformer=transformer,
         modules=tuple(others),
@@ -152,7 +161,7 @@ def described(folder: Path, transformer: Any, others: Sequence[Any], *, dimensio
         dimensions=dimensions,
         vocabulary=int(transformer.auto_model.get_input_embeddings().num_embeddings),
         own_limit=transformer.max_seq_length,
-        position_limit=_position_limit(transformer.auto_model),
+        position_limit=positions,
         lower_case=bool(transformer.do_lower_case),
         pad_token_id=transformer.tokenizer.pad_token_id or 0,
     )

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from archives.archive import read_manifest
 from archives.catalogue import ModelSpec, find, load_catalogue
-from archives.errors import ArchivesError
+from archives.errors import ArchivesError, DamagedError
 from archives.fetch import fetch, find_snapshot
 from archives.pack import LockInfo, PackedArchive, pack
 from archives.placement import Layout, Need, layout, need
 from archives.placement import misfits as unfit
 from archives.progress import Progress
 from archives.snapshot import Snapshot, hash_file
+from archives.sources import HubSource
 from archives.store import archive_path
 from archives.verify import Verification, read_verification, verify
 from env.checks import Finding
@@ -59,14 +60,26 @@ def fetch_model(settings: Settings, model: str, progress: Progress, *, refresh: 
     return fetch(spec_of(settings, model), settings.store, progress=progress, refresh=refresh)
 
 
-def _pack(spec: ModelSpec, settings: Settings, placed: Layout, progress: Progress) -> tuple[Snapshot, PackedArchive]:
-    snapshot = fetch(spec, settings.store, progress=progress)
-    return snapshot, pack(spec, snapshot, placed, settings.store, lock=lock_info(), progress=progress)
+def _pack(
+    spec: ModelSpec, settings: Settings, placed: Layout, progress: Progress, *, anew: bool = False
+) -> tuple[Snapshot, PackedArchive]:
+    def once() -> tuple[Snapshot, PackedArchive]:
+        snapshot = fetch(spec, settings.store, progress=progress)
+        made = pack(spec, snapshot, placed, settings.store, lock=lock_info(), progress=progress, anew=anew)
+        return snapshot, made
+
+    try:
+        return once()
+    except DamagedError as error:
+        if not isinstance(spec.source, HubSource):
+            raise
+        progress.say(f"{spec.name}: {error}")
+        return once()
 
 
-def pack_model(settings: Settings, model: str, progress: Progress) -> PackedArchive:
+def pack_model(settings: Settings, model: str, progress: Progress, *, anew: bool = False) -> PackedArchive:
     spec = spec_of(settings, model)
-    return _pack(spec, settings, layout(spec, detect()), progress)[1]
+    return _pack(spec, settings, layout(spec, detect()), progress, anew=anew)[1]
 
 
 def verify_model(settings: Settings, model: str, progress: Progress) -> Verification:
@@ -97,7 +110,7 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware, progress: P
     return Prepared(
         served=publish(settings, spec.name, spec.version, packed),
         reference=reference_of(verification),
-        need=need(served, placed, snapshot.parameters),
+        need=need(served, placed.on(engine["device"]), snapshot.parameters),
     )
 
 

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from archives.pack import PackedArchive
-from archives.store import verification_path
+from archives.store import flush, verification_path, write_whole
 from archives.verify import Verification, read_verification
 from ops.desired import Served, desired_file, previous_file, read_models
 from ops.settings import Settings
@@ -28,8 +28,9 @@ def publish(settings: Settings, model: str, version: str, packed: PackedArchive)
             beside.hardlink_to(packed.path)
         except OSError:  # a file system without links
             shutil.copyfile(packed.path, beside)
+            flush(beside)
         beside.replace(target)
-    shutil.copyfile(verification_path(packed.path), verification_path(target))
+    write_whole(verification_path(target), verification_path(packed.path).read_bytes())
     return Served(model, version, name, packed.sha256)
 
 
