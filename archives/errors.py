@@ -4,11 +4,14 @@
     ├── CatalogueError   models.toml: an unknown key, a bad value, an unknown model
     ├── FetchError       a source that cannot be had, or is not what it should be
     ├── PackError        an archive that cannot be made
+    │   └── DamagedError a file it is made of is not what was fetched or kept
     ├── ArchiveError     a file in the store that is not a whole archive of this kit
     └── VerifyError      an archive whose content, load or vectors are wrong
 
 Every message names the thing, its value and the next step: it is shown to people as it is.
 """
+
+from pathlib import Path
 
 
 class ArchivesError(RuntimeError):
@@ -25,6 +28,17 @@ class FetchError(ArchivesError):
 
 class PackError(ArchivesError):
     """An archive could not be made; the one that was there before, if any, is untouched."""
+
+
+class DamagedError(PackError):
+    """A file that is not what was fetched or kept, by its hash; `path` is the file."""
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        super().__init__(
+            f"{path} is not what was fetched (its sha256 is {found}, not {expected}): it changed, or the disk errs. "
+            "The next fetch has a hub's file again; in a folder or a package put the right one back, it is hashed anew"
+        )
+        self.path = path
 
 
 class ArchiveError(ArchivesError):

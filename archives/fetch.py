@@ -1,14 +1,15 @@
 """Have a model's files: downloaded from a hub into the store, or found in a folder or a package and left there."""
 
+import contextlib
 import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 
 from archives import hub, selection
 from archives.catalogue import ModelSpec
-from archives.errors import FetchError
+from archives.errors import DamagedError, FetchError
 from archives.progress import SILENT, Progress
-from archives.snapshot import HashCache, Snapshot, content_revision, contents_of
+from archives.snapshot import HashCache, Snapshot, content_revision, contents_of, forget
 from archives.sources import HubSource, PackageSource
 from archives.store import disk_errors, locked, snapshots_folder
 from handlers.model_folder import MODULES
@@ -26,9 +27,14 @@ def fetch(spec: ModelSpec, store: Path, *, progress: Progress = SILENT, refresh:
     source = spec.source
     with disk_errors(FetchError, f"fetching {spec.name}", store), locked(store, spec.name):
         if isinstance(source, HubSource):
-            return _still_served(
-                hub.fetch(spec.name, source, snapshots_folder(store, spec.name), progress, refresh=refresh)
-            )
+            folder = snapshots_folder(store, spec.name)
+            found = hub.fetch(spec.name, source, folder, progress, refresh=refresh)
+            try:
+                return _still_served(found)
+            except DamagedError as error:
+                progress.say(f"{spec.name}: {error}")
+                forget(found, store)
+                return _still_served(hub.fetch(spec.name, source, folder, progress))
         if isinstance(source, PackageSource):
             version, root = _installed(source)
             return _in_place(spec, root, version, store, progress)
@@ -36,14 +42,16 @@ def fetch(spec: ModelSpec, store: Path, *, progress: Progress = SILENT, refresh:
 
 
 def find_snapshot(spec: ModelSpec, store: Path) -> Snapshot | None:
-    """The model's files if they are here; asks no hub. A folder or package is always looked at anew.
+    """The model's files if they are here, undamaged; asks no hub. A folder or package is always looked at anew.
 
     Raises:
         FetchError: the folder or package is not there, or what is there may not be served.
     """
     if isinstance(spec.source, HubSource):
         found = hub.find(spec.name, spec.source, snapshots_folder(store, spec.name))
-        return found and _still_served(found)
+        with contextlib.suppress(DamagedError):
+            return found and _still_served(found)
+        return None
     return fetch(spec, store)
 
 

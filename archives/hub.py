@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from archives.hub_errors import explain, is_transient, wrong_size
 from archives.progress import Progress
 from archives.snapshot import FileEntry, Snapshot
 from archives.sources import HubSource
-from archives.store import write_whole
+from archives.store import flush, fsync_folder, write_whole
 from handlers.model_folder import MODULES, metadata
 
 ATTEMPTS = 5  # in a row without a new byte
@@ -128,8 +128,14 @@ def _download(name: str, repository: Repository, folder: Path, progress: Progres
     for other in folder.glob(".partial-*"):
         if other != partial:  # of a revision that is no longer asked for
             shutil.rmtree(other, ignore_errors=True)
-    root = partial / "model"
+    root, final = partial / "model", folder / repository.commit
     resumable = False
+
+    def get(files: Iterable[str]) -> None:
+        for each in files:
+            _keep(final / "model" / each, root / each)
+            _get(repository, each, root)
+
     try:
         root.mkdir(parents=True, exist_ok=True)
         _get(repository, MODULES, root)
@@ -139,18 +145,17 @@ def _download(name: str, repository: Repository, folder: Path, progress: Progres
         _require_space(root, total, where)
         small = [each for each in chosen if each in metadata(modules)]
         with _watched(root, total, progress):
-            for each in small:
-                _get(repository, each, root)
+            get(small)
             snapshot.contents_of(root, where)
-            for each in (each for each in chosen if each not in small):
-                _get(repository, each, root)
+            get([each for each in chosen if each not in small])
         shutil.rmtree(root / ".cache", ignore_errors=True)
         files = {each: _checked(repository, each, root) for each in chosen}
         source = {"hub": repository.hub, "revision": repository.commit}
         snapshot.save(Snapshot(name, source, repository.commit, root, files), partial)
-        final = folder / repository.commit
+        flush(partial)
         shutil.rmtree(final, ignore_errors=True)  # one that `load` refused
         partial.rename(final)
+        fsync_folder(folder)
         return Snapshot(name, source, repository.commit, final / "model", files)
     except _CutError as error:
         resumable = _size(root) > 0
@@ -161,6 +166,15 @@ def _download(name: str, repository: Repository, folder: Path, progress: Progres
     finally:
         if not resumable:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _keep(before: Path, file: Path) -> None:
+    """Take over a file of a snapshot that was damaged: huggingface_hub leaves a large one that has the announced hash,
+    and removes any other before it downloads.
+    """
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.hardlink_to(before)
 
 
 class _CutError(FetchError):

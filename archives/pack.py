@@ -11,17 +11,19 @@ import orjson
 
 from archives.archive import read_manifest
 from archives.catalogue import ModelSpec
-from archives.errors import ArchiveError, PackError
-from archives.plan import MANIFEST_NAME, LockInfo, Moved, Placed, Plan, make_plan
+from archives.errors import ArchiveError, DamagedError, PackError
+from archives.placement import Layout
+from archives.plan import MANIFEST_NAME, LockInfo, Moved, Plan, make_plan
 from archives.progress import SILENT, Progress
 from archives.pump import Pump
-from archives.resolve import known, resolve
+from archives.resolve import Resolution, known, resolve
 from archives.skeleton import make_skeleton
-from archives.snapshot import Snapshot, hash_file
+from archives.snapshot import Snapshot, forget, hash_file
 from archives.store import (
     archive_path,
     digest_path,
     disk_errors,
+    engines_folder,
     fsync_folder,
     locked,
     staging,
@@ -43,21 +45,22 @@ class PackedArchive:
     changed: bool
 
 
-def is_current(spec: ModelSpec, snapshot: Snapshot, layout: Placed, store: Path, *, lock: LockInfo) -> bool:
+def is_current(spec: ModelSpec, snapshot: Snapshot, layout: Layout, store: Path, *, lock: LockInfo) -> bool:
     """True if the archive in the store is what `pack` would make now; reads its manifest only."""
-    resolution = known(spec, snapshot, store, on_gpu=layout.on_gpu)
+    resolution = known(spec, snapshot, store, layout)
     return resolution is not None and _current(make_plan(spec, snapshot, resolution, layout, lock), store) is not None
 
 
 def pack(
     spec: ModelSpec,
     snapshot: Snapshot,
-    layout: Placed,
+    layout: Layout,
     store: Path,
     *,
     lock: LockInfo,
     progress: Progress = SILENT,
-    force: bool = False,
+    anew: bool = False,
+    resolution: Resolution | None = None,
 ) -> PackedArchive:
     """Make the model's archive in the store, or leave the one there where it already is what would be made.
 
@@ -65,29 +68,50 @@ def pack(
 
     The file appears under its name once it is complete and on disk; before that nothing of it does.
 
+    Args:
+        anew: choose and pack again, whatever is kept.
+        resolution: how it is served, where that was decided before.
+
     Raises:
-        PackError: a handler is missing, the archiver failed, the disk is full, or the model's files changed meanwhile.
+        PackError: a handler is missing, the archiver failed, the disk is full.
+        DamagedError: a file of the model is not what was fetched; the next fetch looks at all of them.
     """
-    path = archive_path(store, spec.name, spec.version)
     with disk_errors(PackError, f"packing {spec.name}", store), locked(store, spec.name):
-        resolution = resolve(spec, snapshot, store, on_gpu=layout.on_gpu, threads=layout.threads, progress=progress)
-        plan = make_plan(spec, snapshot, resolution, layout, lock)
-        if not force and (current := _current(plan, store)) is not None:
-            return PackedArchive(path, archive_digest(path), current, changed=False)
-        if left_out := snapshot.contents.left_out:
-            progress.say(f"{spec.name}: not packed, as nothing of it is evaluated: {', '.join(left_out)}")
-        with staging(store, spec.name) as folder:
-            small = make_skeleton(spec.name, spec.version, plan.small, folder / "skeleton")
-            manifest = _manifest(plan, small)
-            small[MANIFEST_NAME] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-            made = folder / path.name
-            sha256 = _write(made, small, plan.moved, progress)
-            # What is said of the old archive goes first: a digest or verification may be missing, but never be wrong.
-            digest_path(path).unlink(missing_ok=True)
-            verification_path(path).unlink(missing_ok=True)
-            made.replace(path)
-            fsync_folder(path.parent)
-            _save_digest(path, sha256)
+
+        def make(*, anew: bool) -> PackedArchive:
+            decided = resolution or resolve(spec, snapshot, store, layout, progress=progress, anew=anew)
+            plan = make_plan(spec, snapshot, decided, layout.on(decided.device), lock)
+            return _pack(plan, snapshot, store, progress, anew=anew)
+
+        try:
+            return make(anew=anew)
+        except DamagedError as error:
+            if engines_folder(store, spec.name) not in error.path.parents:
+                forget(snapshot, store)
+                raise
+            progress.say(f"{spec.name}: {error.path} is damaged: choosing again")
+            return make(anew=True)
+
+
+def _pack(plan: Plan, snapshot: Snapshot, store: Path, progress: Progress, *, anew: bool) -> PackedArchive:
+    spec = plan.spec
+    path = archive_path(store, spec.name, spec.version)
+    if not anew and (current := _current(plan, store)) is not None:
+        return PackedArchive(path, archive_digest(path), current, changed=False)
+    if left_out := snapshot.contents.left_out:
+        progress.say(f"{spec.name}: not packed, as nothing of it is evaluated: {', '.join(left_out)}")
+    with staging(store, spec.name) as folder:
+        small = make_skeleton(spec.name, spec.version, plan.small, folder / "skeleton")
+        manifest = _manifest(plan, small)
+        small[MANIFEST_NAME] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        made = folder / path.name
+        sha256 = _write(made, small, plan.moved, progress)
+        # What is said of the old archive goes first: a digest or verification may be missing, but never be wrong.
+        digest_path(path).unlink(missing_ok=True)
+        verification_path(path).unlink(missing_ok=True)
+        made.replace(path)
+        fsync_folder(path.parent)
+        _save_digest(path, sha256)
     return PackedArchive(path, sha256, manifest, changed=True)
 
 
@@ -146,11 +170,8 @@ def _write(target: Path, small: Mapping[str, bytes], moved: Mapping[str, Moved],
                         done += len(piece)
                         progress.advance("pack", done, total)
             except EOFError as error:
-                raise PackError(f"{error}: it is not what was fetched. Fetch the model again, then pack it") from error
+                raise DamagedError(source, entry.sha256, f"that of {error}") from error
             if content.hexdigest() != entry.sha256:
-                raise PackError(
-                    f"{source} is not what was fetched (its sha256 is {content.hexdigest()}, not {entry.sha256}): it "
-                    "changed, or the disk errs. Fetch the model again, then pack it"
-                )
+                raise DamagedError(source, entry.sha256, content.hexdigest())
         archive.finish()
         return pump.finish()

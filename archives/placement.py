@@ -1,7 +1,7 @@
 """Decide how many workers a model gets, with how many threads, and whether they will fit."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from env.hardware import Hardware
@@ -36,11 +36,19 @@ class Placeable(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """Workers of a model over the whole machine, and the threads of each: they compute, or tokenize for a GPU."""
+    """Workers of a model over the whole machine, and the threads of each: they compute, or tokenize for a GPU.
+
+    `on_cpu` is what it is instead where torch turns out not to compute on the GPU, and that is not an error.
+    """
 
     workers: int
     threads: int
     on_gpu: bool
+    on_cpu: "Layout | None" = None
+
+    def on(self, device: str) -> "Layout":
+        """The layout for the device that was settled on."""
+        return self.on_cpu if device == "cpu" and self.on_cpu is not None else self
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,13 @@ def layout(spec: Placeable, hardware: Hardware) -> Layout:
     pass wait for each other, workers do not.
     """
     wants_gpu = spec.device == "cuda" or (spec.device == "auto" and bool(hardware.gpus))
-    on_gpu = wants_gpu and spec.backend != "openvino"
+    if not wants_gpu or spec.backend == "openvino":
+        return _place(spec, hardware, on_gpu=False)
+    on_cpu = _place(spec, hardware, on_gpu=False) if spec.device == "auto" else None
+    return replace(_place(spec, hardware, on_gpu=True), on_cpu=on_cpu)
+
+
+def _place(spec: Placeable, hardware: Hardware, *, on_gpu: bool) -> Layout:
     if spec.workers != "auto":
         workers = spec.workers
     elif on_gpu:

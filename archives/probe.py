@@ -134,13 +134,21 @@ def ask(service: Any, requests: list[list[str]]) -> Served:
     return Served(vectors, fingerprint, max(map(len, answers)))
 
 
+def positions(model: Any) -> int | None:
+    """How many tokens the position embeddings carry; RoBERTa's and its kin's begin behind the padding's position."""
+    body = getattr(model[0], "auto_model", None)
+    table = getattr(getattr(body, "embeddings", None), "position_embeddings", None)
+    count, padding = getattr(table, "num_embeddings", None), getattr(table, "padding_idx", None)
+    return None if count is None else int(count) - (0 if padding is None else padding + 1)
+
+
 def reference(folder: Path, card: dict[str, Any], texts: list[str]) -> list[list[float]]:
-    """What plain sentence-transformers gives for the same texts, in float32 on the CPU."""
+    """What plain sentence-transformers gives for the same texts, in float32 on the CPU, cut where the archive cuts."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu").float().eval()
-    if card["max_tokens"] is not None:
-        model.max_seq_length = min(card["max_tokens"], model.max_seq_length or card["max_tokens"])
+    limits = (card["max_tokens"], model.max_seq_length, positions(model))
+    model.max_seq_length = min((limit for limit in limits if limit is not None), default=None)
     vectors = model.encode(texts, normalize_embeddings=True, show_progress_bar=False, batch_size=1)
     return [[float(value) for value in vector] for vector in vectors]
 

@@ -11,26 +11,29 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from archives.candidates import BARS, Candidate, Machine, candidates, look
+from archives.candidates import BARS, Candidate, candidates, look
 from archives.catalogue import ModelSpec
 from archives.errors import PackError
+from archives.placement import Layout
 from archives.progress import Progress
-from archives.snapshot import FileEntry, Snapshot, hash_file
-from archives.store import engines_folder, staging, write_whole
+from archives.snapshot import FileEntry, Snapshot, check, hash_file
+from archives.store import engines_folder, flush, fsync_folder, staging, write_whole
 from archives.worker import COMPUTING, installed_versions, worker_sources
 from handlers.card import Backend, Device, Dtype
 
 TRIAL_SECONDS = 3600
 DECISION = "decision.json"
+_NO_ROOM = "What found no room (memory, disk) is tried again by the next pack: make some, or name `backend` and `dtype`"
 _KEPT = ("embedkit-reference.json", "openvino/model.xml", "openvino/model.bin")
 
 
@@ -54,55 +57,58 @@ class Resolution:
         """Whether the archive needs the model's own weights to serve."""
         return self.backend == "torch"
 
+    @property
+    def settled(self) -> bool:
+        """False where a faster candidate failed for what may pass: the next time it is tried again."""
+        return not any(one.get("passing") for one in self.tried)
 
-def known(spec: ModelSpec, snapshot: Snapshot, store: Path, *, on_gpu: bool) -> Resolution | None:
+
+def known(spec: ModelSpec, snapshot: Snapshot, store: Path, layout: Layout) -> Resolution | None:
     """The resolution where nothing has to be tried for it any more, else None."""
     if spec.backend == "torch" and spec.dtype != "auto":
         return Resolution("torch", spec.dtype, spec.device, f"torch {spec.dtype}: models.toml says so")
-    return _read(_folder(spec, snapshot, store, look(on_gpu=on_gpu)))
+    found = _read(_folder(spec, snapshot, store, layout))
+    return found if found is not None and found.settled else None
 
 
 def resolve(
-    spec: ModelSpec, snapshot: Snapshot, store: Path, *, on_gpu: bool, threads: int, progress: Progress
+    spec: ModelSpec, snapshot: Snapshot, store: Path, layout: Layout, *, progress: Progress, anew: bool = False
 ) -> Resolution:
-    """The resolution, tried where it is not known yet. Use it under the model's lock.
+    """The resolution, tried where it is not known yet, or `anew`. Use it under the model's lock.
+
+    Where torch cannot use the GPU of `layout`, it is the one for the CPU, and its device says so.
 
     Raises:
         PackError: what is asked for cannot be had here, or no candidate gives the model's vectors; with all figures.
+        DamagedError: a file of the model is not what was fetched.
     """
-    found = known(spec, snapshot, store, on_gpu=on_gpu)
-    if found is not None:
+    found = known(spec, snapshot, store, layout)
+    if found is not None and (not anew or found.root is None):
         return found
-    machine = look(on_gpu=on_gpu)
-    wanted = candidates(spec, machine)
+    wanted = candidates(spec, look(on_gpu=layout.on_gpu))
     names = ", ".join(f"{one.backend} {one.dtype}" for one in wanted)
     progress.say(f"{spec.name}: choosing among {names}: the first whose vectors are float32's (kept for the next time)")
+    check(snapshot, snapshot.files, progress)
     with staging(store, spec.name) as folder:
-        tried = _try(spec, snapshot, wanted, folder, threads=threads, timeout_s=TRIAL_SECONDS, progress=progress)
-        taken = tried[-1]
-        if not taken.get("cosine", -1.0) >= BARS[taken["dtype"]]:
-            raise PackError(
-                f"{spec.name}: nothing that models.toml allows gives the model's vectors here: {_figures(tried)}. "
-                "Set `backend` or `dtype` to something else in models.toml"
-            )
-        kept = _folder(spec, snapshot, store, machine)
-        _keep(folder / "archive", kept, taken, tried, "cuda" if on_gpu else "cpu")
-    resolution = _read(kept)
-    assert resolution is not None
-    progress.say(f"{spec.name}: {resolution.decision}")
-    return resolution
+        came_to = _try(spec, snapshot, wanted, folder, layout=layout, timeout_s=TRIAL_SECONDS)
+        if "no_gpu" not in came_to:
+            for note in came_to["notes"]:
+                progress.say(f"{spec.name}: {note}")
+            kept = _folder(spec, snapshot, store, layout)
+            _keep(spec, folder / "archive", kept, came_to["tried"])
+            resolution = _read(kept)
+            assert resolution is not None
+            progress.say(f"{spec.name}: {resolution.decision}{'' if resolution.settled else f'. {_NO_ROOM}'}")
+            return resolution
+    progress.say(f"{spec.name}: there is a GPU that cannot be used: {came_to['no_gpu']}; choosing for the CPU")
+    on_cpu = layout.on_cpu or replace(layout, on_gpu=False)
+    found = resolve(spec, snapshot, store, on_cpu, progress=progress, anew=anew)
+    return replace(found, decision=f"no GPU: {came_to['no_gpu']}; {found.decision}")
 
 
 def _try(
-    spec: ModelSpec,
-    snapshot: Snapshot,
-    wanted: Sequence[Candidate],
-    folder: Path,
-    *,
-    threads: int,
-    timeout_s: float,
-    progress: Progress,
-) -> list[dict[str, Any]]:
+    spec: ModelSpec, snapshot: Snapshot, wanted: Sequence[Candidate], folder: Path, *, layout: Layout, timeout_s: float
+) -> dict[str, Any]:
     root = folder / "archive"
     package, sources = worker_sources()
     for name, content in sources.items():
@@ -114,8 +120,8 @@ def _try(
         "version": spec.version,
         "revision": snapshot.revision,
         "kit": "0",
-        "device": spec.device,
-        "threads": threads,
+        "device": spec.device if layout.on_gpu else "cpu",
+        "threads": layout.threads,
         "max_tokens": spec.max_tokens,
         "max_chars": _longest(spec),
         "token_budget": spec.token_budget,
@@ -142,19 +148,28 @@ def _try(
     except (FileNotFoundError, orjson.JSONDecodeError):
         said = "\n".join((ran.stderr.strip() or ran.stdout.strip()).splitlines()[-8:])
         how = f"signal {-ran.returncode}" if ran.returncode < 0 else f"status {ran.returncode}"
+        why = " (out of memory?)" if ran.returncode == -signal.SIGKILL else ""
         raise PackError(
-            f"{spec.name}: the process that tries backends ended with {how}. Its last words:\n{said}"
+            f"{spec.name}: the process that tries backends ended with {how}{why}. Nothing was kept: pack again, or "
+            f"name `backend` and `dtype` in models.toml. Its last words:\n{said}"
         ) from None
     if "error" in found:
         raise PackError(f"{spec.name}: no backend can be tried: {found['error']}")
-    for note in found["notes"]:
-        progress.say(f"{spec.name}: {note}")
-    tried: list[dict[str, Any]] = found["tried"]
-    return tried
+    return dict(found)
 
 
-def _keep(root: Path, kept: Path, taken: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], device: str) -> None:
-    """Move what the archive will carry to its place in the store, whole; what was kept of other versions goes."""
+def _keep(spec: ModelSpec, root: Path, kept: Path, tried: Sequence[Mapping[str, Any]]) -> None:
+    """Move what the archive will carry to its place in the store, whole; what was kept of other versions goes.
+
+    Raises PackError where the last that was tried does not pass either.
+    """
+    taken = tried[-1]
+    if not taken.get("cosine", -1.0) >= BARS[taken["dtype"]]:
+        other = "Set `backend` or `dtype` to something else in models.toml"
+        raise PackError(
+            f"{spec.name}: nothing that models.toml allows gives the model's vectors here: {_figures(tried)}. "
+            f"{_NO_ROOM if any(one.get('passing') for one in tried) else other}"
+        )
     wanted = [name for name in _KEPT if taken["backend"] == "openvino" or not name.startswith("openvino/")]
     made = root.parent / "kept"
     files = {}
@@ -164,11 +179,13 @@ def _keep(root: Path, kept: Path, taken: Mapping[str, Any], tried: Sequence[Mapp
         entry = hash_file(made / name)
         files[name] = {"sha256": entry.sha256, "bytes": entry.bytes, "crc32": entry.crc32}
     # The device it was tried on: a node that took another by itself would serve other vectors.
-    decision = {"backend": taken["backend"], "dtype": taken["dtype"], "device": device, "tried": tried, "files": files}
+    decision = {key: taken[key] for key in ("backend", "dtype", "device")} | {"tried": tried, "files": files}
     write_whole(made / DECISION, orjson.dumps(decision, option=orjson.OPT_INDENT_2))
     shutil.rmtree(kept.parent, ignore_errors=True)
     kept.parent.mkdir(parents=True)
+    flush(made)
     made.replace(kept)
+    fsync_folder(kept.parent)
 
 
 def _read(folder: Path) -> Resolution | None:
@@ -203,12 +220,16 @@ def _longest(spec: ModelSpec) -> int:
     return min(spec.max_chars, max(1, (spec.max_body_bytes - 100) // 6))
 
 
-def _folder(spec: ModelSpec, snapshot: Snapshot, store: Path, machine: Machine) -> Path:
+def _folder(spec: ModelSpec, snapshot: Snapshot, store: Path, layout: Layout) -> Path:
     """Where this resolution is kept: named for all that it depends on."""
     package, _ = worker_sources()
     trial = hashlib.sha256(Path(__file__).with_name("trial.py").read_bytes()).hexdigest()
+    machine = look(on_gpu=layout.on_gpu)
+    limits = [spec.max_tokens, _longest(spec), spec.token_budget, layout.threads]
     depends = {
-        "asked": [spec.backend, spec.dtype, spec.device, spec.max_tokens, _longest(spec), spec.batch_invariant],
+        "asked": [spec.backend, spec.dtype, spec.device, spec.batch_invariant, *limits],
+        "candidates": [[one.backend, one.dtype] for one in candidates(spec, machine)],
+        "bars": dict(BARS),
         "files": {name: entry.sha256 for name, entry in snapshot.files.items()},
         "versions": installed_versions(COMPUTING),
         "code": [package, trial],

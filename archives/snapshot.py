@@ -8,15 +8,17 @@ import hashlib
 import math
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import orjson
 
-from archives.errors import FetchError
-from archives.store import write_whole
+from archives.errors import DamagedError, FetchError
+from archives.progress import SILENT, Progress
+from archives.selection import is_weights
+from archives.store import snapshots_folder, write_whole
 from handlers.model_folder import Contents, LoadError, read_contents
 
 CHUNK = 4 << 20
@@ -51,7 +53,13 @@ class Snapshot:
 
     @cached_property
     def contents(self) -> Contents:
-        """What the folder holds. Raises FetchError where it holds anything that may not be served."""
+        """What the folder holds.
+
+        Raises:
+            DamagedError: a file beside the weights is not what was fetched.
+            FetchError: it holds anything that may not be served.
+        """
+        check(self, [name for name in self.files if not is_weights(name)])
         return contents_of(self.root, str(self.root))
 
     @property
@@ -184,6 +192,23 @@ def save(snapshot: Snapshot, folder: Path) -> None:
         },
     }
     write_whole(folder / "snapshot.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+
+
+def check(snapshot: Snapshot, names: Iterable[str], progress: Progress = SILENT) -> None:
+    """Hash these files. Raises DamagedError for the first that is not what was fetched."""
+    done = 0
+    for name in names:
+        entry, found = snapshot.files[name], hash_file(snapshot.root / name)
+        if found.sha256 != entry.sha256:
+            raise DamagedError(snapshot.root / name, entry.sha256, found.sha256)
+        progress.advance("hash", done := done + entry.bytes, snapshot.bytes)
+
+
+def forget(snapshot: Snapshot, store: Path) -> None:
+    """Let the next fetch look at every file: one of them was found to be damaged."""
+    folder = snapshots_folder(store, snapshot.name)
+    record = folder / snapshot.revision / "snapshot.json" if "hub" in snapshot.source else folder / "hashes.json"
+    record.unlink(missing_ok=True)
 
 
 def load(name: str, folder: Path) -> Snapshot | None:

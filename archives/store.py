@@ -88,7 +88,19 @@ def staging(store: Path, name: str) -> Iterator[Path]:
 
 def fsync_folder(folder: Path) -> None:
     """Make renames in this folder outlast a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    _fsync(folder)
+
+
+def flush(path: Path) -> None:
+    """Put a file, or a folder and all below it, on disk: before it gets its final name, or a power cut may leave the
+    name with other content.
+    """
+    for each in (*path.rglob("*"), path):
+        _fsync(each)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -107,6 +119,7 @@ def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
             os.fsync(file.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
+        fsync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

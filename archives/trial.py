@@ -6,12 +6,15 @@ Run by path in a process of its own, as probe.py is: `python -I -B trial.py JOB 
     card        the serving card, as keys and values
     candidates  [[backend, dtype], …], the fastest first
     bars        dtype → the least cosine with float32
-It writes what a candidate needs into the folder, and RESULT: {"tried": [{"backend", "dtype", "cosine"}, …]}, with a
-"reason" for the cosine where one could not be computed. The last is the one taken, where its cosine reaches the bar.
+It writes what a candidate needs into the folder, and RESULT: {"tried": [{"backend", "dtype", "device", "cosine"}, …]},
+`device` being the one it computed on ("cpu", "cuda"), with a "reason" where no cosine could be computed, and "passing":
+true where that was a lack of memory or disk. The last is the one taken, where its cosine reaches the bar.
 "notes" beside it says what whoever packs should be told of the model.
+{"no_gpu": why} where the card's device is auto and torch can use no GPU: the candidates are another machine's.
 {"error": …} where nothing can be tried.
 """
 
+import errno
 import importlib
 import json
 import math
@@ -41,6 +44,23 @@ SAMPLE = (
 )
 
 
+_NO_ROOM = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
+# As torch, CUDA's libraries, the C++ library and OpenVINO (whose files' errors have no number) tell it.
+_NO_ROOM_SAID = ("out of memory", "allocate memory", "alloc_failed", "bad_alloc", "no space left", "iostream error")
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether it failed for want of memory or disk: of the moment, not of the model or the machine."""
+    while error is not None:
+        said = str(error).lower()
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NO_ROOM:
+            return True
+        if any(sign in said for sign in _NO_ROOM_SAID):
+            return True
+        error = error.__cause__
+    return False
+
+
 def longest_text(characters: int) -> str:
     """Varied prose of so many characters: at least a token each three of them."""
     made = ""
@@ -57,13 +77,15 @@ def sample(card: dict[str, Any], max_tokens: int) -> list[str]:
     return [text[: card["max_chars"]] for text in texts]
 
 
-def plain(folder: Path, max_tokens: int | None, texts: list[str]) -> Any:
-    """Plain sentence-transformers' vectors of the texts: float32, one at a time, on the CPU."""
+def plain(folder: Path, max_tokens: int, texts: list[str]) -> Any:
+    """Plain sentence-transformers' vectors of the texts, cut as the kit cuts them: float32, one at a time, on the CPU.
+
+    The folder's own limit may lie beyond its positions; sentence-transformers then reads beyond the table.
+    """
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu").float().eval()
-    if max_tokens is not None:
-        model.max_seq_length = min(max_tokens, model.max_seq_length or max_tokens)
+    model.max_seq_length = max_tokens
     return model.encode(texts, normalize_embeddings=True, show_progress_bar=False, batch_size=1)
 
 
@@ -103,14 +125,26 @@ class Trial:
             name: importlib.import_module(f"{job['package']}.{name}")
             for name in ("card", "devices", "engine", "forward", "loading", "openvino_backend", "parity")
         }
-        loaded = self._worker["loading"].load(self.folder / "model", device="cpu", dtype="float32")
-        card = self._card("torch", "float32")
-        self.texts = sample(self.card, self._worker["engine"].limit_of(loaded, card))
-        self._loaded, self.notes = loaded, loaded.notes
-        self.expected = plain(self.folder / "model", self.card["max_tokens"], self.texts)
 
-    def cosine(self, backend: str, dtype: str) -> float:
-        """The least cosine of this candidate's vectors with plain sentence-transformers'."""
+    def missing_gpu(self) -> str | None:
+        """Why torch uses no GPU where one may be used; None where it does, or none is wanted.
+
+        Raises the worker's DeviceError where one has to be used and cannot.
+        """
+        devices, wanted = self._worker["devices"], self.card["device"]
+        choice = devices.choose(wanted, "float32", None, devices.look(wanted))
+        return choice.reason if wanted != "cpu" and choice.device == "cpu" else None
+
+    def read(self) -> None:
+        """Load the model, and compute what its candidates are held against."""
+        self._loaded = self._worker["loading"].load(self.folder / "model", device="cpu", dtype="float32")
+        self.notes = self._loaded.notes
+        limit = self._worker["engine"].limit_of(self._loaded, self._card("torch", "float32"))
+        self.texts = sample(self.card, limit)
+        self.expected = plain(self.folder / "model", limit, self.texts)
+
+    def outcome(self, backend: str, dtype: str) -> tuple[str, float]:
+        """The device this candidate computed on, and its vectors' least cosine with plain sentence-transformers'."""
         worker, card = self._worker, self._card(backend, dtype)
         if backend == "openvino" and not (self.folder / worker["openvino_backend"].CONVERTED).exists():
             convert(worker, self._loaded, self.folder / worker["openvino_backend"].CONVERTED)
@@ -123,7 +157,8 @@ class Trial:
                 raise worker["loading"].LoadError(f"{choice.name} only emulates bfloat16")
         engine = worker["engine"].load_engine(card, self.folder, choice, check=lambda model: None)
         engine.warm_up()  # refuses what would be refused at every load
-        return float(worker["parity"].least_cosine(engine.embed_texts(self.texts), self.expected))
+        cosine = worker["parity"].least_cosine(engine.embed_texts(self.texts), self.expected)
+        return choice.device.partition(":")[0], float(cosine)
 
     def write_reference(self, bar: float) -> None:
         """What every load of the archive is held against."""
@@ -144,19 +179,25 @@ def without_place(said: str, job: dict[str, Any]) -> str:
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Try until one passes; see the module's own words for what comes back."""
     trial = Trial(job)
+    if (missing := trial.missing_gpu()) is not None:
+        return {"no_gpu": missing}
+    trial.read()
     tried: list[dict[str, Any]] = []
     for backend, dtype in job["candidates"]:
+        one: dict[str, Any] = {"backend": backend, "dtype": dtype}
+        tried.append(one)
         try:
-            cosine = trial.cosine(backend, dtype)
+            one["device"], cosine = trial.outcome(backend, dtype)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the next candidate may do
             traceback.print_exc()
-            said = without_place(str(error), job)
-            tried.append({"backend": backend, "dtype": dtype, "reason": f"{type(error).__name__}: {said}"[:500]})
+            one["reason"] = f"{type(error).__name__}: {without_place(str(error), job)}"[:500]
+            if is_passing(error):
+                one["passing"] = True
             continue
         if not math.isfinite(cosine):  # float16 overflows; the next candidate may not
-            tried.append({"backend": backend, "dtype": dtype, "reason": "its vectors are not finite"})
+            one["reason"] = "its vectors are not finite"
             continue
-        tried.append({"backend": backend, "dtype": dtype, "cosine": round(cosine, 7)})
+        one["cosine"] = round(cosine, 7)
         if cosine >= trial.bars[dtype]:
             trial.write_reference(trial.bars[dtype])
             break
@@ -169,7 +210,8 @@ def main(job: Path, result: Path) -> int:
         found = run(about)
     except Exception as error:  # noqa: BLE001 - told to the person who packs
         traceback.print_exc()
-        found = {"error": without_place(f"{type(error).__name__}: {error}", about)}
+        advice = " (memory or disk: make room, and pack again)" if is_passing(error) else ""
+        found = {"error": without_place(f"{type(error).__name__}: {error}", about) + advice}
     result.write_text(json.dumps(found))
     return 1 if "error" in found else 0
 

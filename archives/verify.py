@@ -17,10 +17,10 @@ import orjson
 
 from archives.archive import Archive, opened, read_archive
 from archives.candidates import BARS
-from archives.errors import ArchivesError, VerifyError
+from archives.errors import ArchivesError, DamagedError, VerifyError
 from archives.plan import MANIFEST_NAME, MODEL_FOLDER
 from archives.progress import SILENT, Progress
-from archives.snapshot import Snapshot, hash_file
+from archives.snapshot import Snapshot, check, forget, hash_file
 from archives.store import digest_path, disk_errors, verification_path, write_whole
 
 CHUNK = 4 << 20
@@ -165,16 +165,19 @@ def _model(archive: Archive, unpacked: Path, snapshot: Snapshot | None, progress
             "vectors that plain sentence-transformers gave when it was packed"
         )
         return "stored", None
-    wanted = {f"{MODEL_FOLDER}/{name}" for name in snapshot.files}
     known = {**archive.manifest["files"], **left_out}
+    try:
+        check(snapshot, snapshot.files, progress)
+        others = (name for name, entry in snapshot.served.items()
+                  if entry.sha256 != known.get(f"{MODEL_FOLDER}/{name}", {}).get("sha256"))  # fmt: skip
+        odd = next((snapshot.root / name for name in others), None)
+    except DamagedError as error:
+        forget(snapshot, archive.path.parent)
+        odd = error.path
+    if odd is not None:
+        raise VerifyError(f"{archive.path}: {odd} is not the file it was made of: fetch and pack the model again")
     copy = unpacked.parent / "snapshot"
     snapshot.lay_out(copy)
-    for path in sorted(wanted):
-        name = path.removeprefix(f"{MODEL_FOLDER}/")
-        if hash_file(copy / name).sha256 != known.get(path, {}).get("sha256"):
-            raise VerifyError(
-                f"{archive.path}: {snapshot.root / name} is not the file it was made of: fetch and pack the model again"
-            )
     return "snapshot", copy
 
 

@@ -164,6 +164,12 @@ def described(
             f"its tokenizer makes {unembedded[first]!r} (id {first}){more}, and its embeddings have {rows} rows: a "
             "text with such a token is refused with a 400; to have them served, resize the model and train it",
         )
+    own, carried = transformer.max_seq_length, _position_limit(transformer.auto_model)
+    if own is not None and carried is not None and own > carried:
+        notes = (
+            *notes,
+            f"the folder says max_seq_length = {own}, and its position embeddings carry {carried} tokens: that is read",
+        )
     padding = tokenizer.pad_token_id
     return LoadedModel(
         transformer=transformer,
@@ -171,8 +177,8 @@ def described(
         tokenizer=tokenizer,
         dimensions=dimensions,
         vocabulary=rows,
-        own_limit=transformer.max_seq_length,
-        position_limit=_position_limit(transformer.auto_model),
+        own_limit=own,
+        position_limit=carried,
         lower_case=bool(transformer.do_lower_case),
         # Padding is masked, so any row does; one that is not there would end the whole pass.
         pad_token_id=padding if padding is not None and padding < rows else 0,

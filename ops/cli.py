@@ -376,12 +376,18 @@ def fetch(
 
 
 @app.command()
-def pack(model: Model, json: Json = False) -> None:
+def pack(
+    model: Model,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="choose backend and dtype and pack again, whatever is kept")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Make a model's archive from its files; the same input gives the same bytes."""
     from ops.prepare import pack_model
 
     with told():
-        packed = pack_model(load_settings(), model, Reporter())
+        packed = pack_model(load_settings(), model, Reporter(), anew=anew)
         if json:
             print_json({"path": packed.path, "sha256": packed.sha256, "changed": packed.changed})
         else:

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from archives.catalogue import ModelSpec, find, load_catalogue
-from archives.errors import ArchivesError
+from archives.errors import ArchivesError, DamagedError
 from archives.fetch import fetch, find_snapshot
 from archives.pack import LockInfo, PackedArchive, pack
 from archives.placement import Layout, Need, layout, need
 from archives.placement import misfits as unfit
 from archives.progress import Progress
 from archives.snapshot import Snapshot
+from archives.sources import HubSource
 from archives.store import archive_locked, archive_path
 from archives.verify import Verification, read_verification, verify
 from env.chooser import installed
@@ -55,15 +56,27 @@ def fetch_model(settings: Settings, model: str, progress: Progress, *, refresh: 
     return fetch(spec_of(settings, model), settings.store, progress=progress, refresh=refresh)
 
 
-def _pack(spec: ModelSpec, settings: Settings, placed: Layout, progress: Progress) -> tuple[Snapshot, PackedArchive]:
-    snapshot = fetch(spec, settings.store, progress=progress)
-    return snapshot, pack(spec, snapshot, placed, settings.store, lock=lock_info(), progress=progress)
+def _pack(
+    spec: ModelSpec, settings: Settings, placed: Layout, progress: Progress, *, anew: bool = False
+) -> tuple[Snapshot, PackedArchive]:
+    def once() -> tuple[Snapshot, PackedArchive]:
+        snapshot = fetch(spec, settings.store, progress=progress)
+        made = pack(spec, snapshot, placed, settings.store, lock=lock_info(), progress=progress, anew=anew)
+        return snapshot, made
+
+    try:
+        return once()
+    except DamagedError as error:
+        if not isinstance(spec.source, HubSource):
+            raise
+        progress.say(f"{spec.name}: {error}")
+        return once()
 
 
-def pack_model(settings: Settings, model: str, progress: Progress) -> PackedArchive:
+def pack_model(settings: Settings, model: str, progress: Progress, *, anew: bool = False) -> PackedArchive:
     spec = spec_of(settings, model)
     with archive_locked(settings.store, model):
-        return _pack(spec, settings, layout(spec, detect()), progress)[1]
+        return _pack(spec, settings, layout(spec, detect()), progress, anew=anew)[1]
 
 
 def verify_model(settings: Settings, model: str, progress: Progress) -> Verification:
@@ -94,7 +107,7 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware, progress: P
         served = publish(settings, spec.name, spec.version, packed)
     engine = packed.manifest["engine"]
     decided = spec.model_copy(update={"backend": engine["backend"], "dtype": engine["dtype"]})
-    return Prepared(served, reference_of(verification), need(decided, placed, snapshot.parameters))
+    return Prepared(served, reference_of(verification), need(decided, placed.on(engine["device"]), snapshot.parameters))
 
 
 def misfits(prepared: Iterable[Prepared], hardware: Hardware) -> list[str]:

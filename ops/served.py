@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from archives.pack import PackedArchive
-from archives.store import verification_path, write_whole
+from archives.store import flush, fsync_folder, verification_path, write_whole
 from archives.verify import Verification, read_verification
 from ops.desired import Served
 from ops.settings import Settings
@@ -42,7 +42,9 @@ def appearing(settings: Settings, name: str) -> Iterator[Path]:
     beside.unlink(missing_ok=True)
     try:
         yield beside
+        flush(beside)
         beside.replace(settings.served / name)
+        fsync_folder(settings.served)
     finally:
         beside.unlink(missing_ok=True)
 

@@ -79,6 +79,13 @@ class PackedEngine:
             yield upcoming.result()
 
 
+def _positions(model: Any) -> int | None:
+    """How many tokens the position embeddings carry; RoBERTa's and its kin's begin behind the padding's position."""
+    table = getattr(getattr(model[0].auto_model, "embeddings", None), "position_embeddings", None)
+    count, padding = getattr(table, "num_embeddings", None), getattr(table, "padding_idx", None)
+    return None if count is None else int(count) - (0 if padding is None else padding + 1)
+
+
 class PlainModel:
     """sentence-transformers as anybody would use it."""
 
@@ -90,7 +97,8 @@ class PlainModel:
             torch.set_num_threads(spec["threads"])
         model = SentenceTransformer(spec["folder"], device=spec["device"]).eval()
         self._model = model.to(getattr(torch, spec["dtype"]))
-        self._model.max_seq_length = min(spec["max_tokens"], model.max_seq_length or spec["max_tokens"])
+        limits = [spec["max_tokens"], model.max_seq_length, _positions(model)]
+        self._model.max_seq_length = min(limit for limit in limits if limit is not None)
         self.about = {"device": spec["device"], "max_tokens": self._model.max_seq_length}
         self.vectors(["How are vectors made?", "教练, 我想打篮球. " * 8])
 

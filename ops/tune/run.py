@@ -51,9 +51,9 @@ def tune(settings: Settings, model: str, plan: Plan, progress: Progress) -> Resu
     snapshot = fetch(spec, settings.store, progress=progress)
     placed = layout(spec, hardware)
     with locked(settings.store, spec.name):
-        engine = resolve(
-            spec, snapshot, settings.store, on_gpu=placed.on_gpu, threads=placed.threads, progress=progress
-        )
+        engine = resolve(spec, snapshot, settings.store, placed, progress=progress)
+    if engine.device == "cpu":
+        spec, placed = spec.model_copy(update={"device": "cpu"}), placed.on("cpu")
     plan.check(snapshot.parameters * BYTES_PER_WEIGHT[engine.dtype], placed.workers)
     progress.say(f"{spec.name}: {engine.backend} {engine.dtype} on {hardware.cores} cores, {plan.profile} texts")
     with exclusive(settings.run / "tune.lock", progress.say):
@@ -62,8 +62,6 @@ def tune(settings: Settings, model: str, plan: Plan, progress: Progress) -> Resu
         room = replace(hardware, memory_bytes=hardware.memory_bytes - (private.jvm_heap_mb << 20))
         deadline = time.monotonic() + plan.limit_s
         with PrivateServer(private) as server:
-            # What was converted for the model is the same for every candidate: it is not done again.
-            (private.served / "engines").symlink_to(settings.store / "engines")
             material = Material(
                 snapshot.root,
                 profile=plan.profile,
@@ -72,7 +70,7 @@ def tune(settings: Settings, model: str, plan: Plan, progress: Progress) -> Resu
                 max_tokens=spec.max_tokens or _NO_LIMIT,
                 cores=hardware.cores,
             )
-            bench = Bench(server, spec, snapshot, lock_info(), hardware, plan, material, deadline, progress)
+            bench = Bench(server, spec, snapshot, engine, lock_info(), hardware, plan, material, deadline, progress)
             unfit = _unfit(spec, engine, snapshot, room)
             ladders = dimensions(spec, hardware, plan.p99_s)
             schedule = Schedule(

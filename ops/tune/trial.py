@@ -9,6 +9,7 @@ from archives.errors import ArchivesError
 from archives.pack import LockInfo, pack
 from archives.placement import layout
 from archives.progress import SILENT, Progress
+from archives.resolve import Resolution
 from archives.snapshot import Snapshot
 from env.hardware import Hardware
 from ops.bench.arrivals import poisson_arrivals
@@ -42,6 +43,7 @@ class Bench:
     server: PrivateServer
     spec: ModelSpec
     snapshot: Snapshot
+    engine: Resolution
     lock: LockInfo
     hardware: Hardware
     plan: Plan
@@ -107,7 +109,11 @@ class Bench:
             self.progress.say("the private TorchServe is gone: starting it again")
             self.server.start()
         try:
-            packed = pack(spec, self.snapshot, layout(spec, self.hardware), self.server.settings.served, lock=self.lock)
+            # Backend and dtype are the same for every candidate: they are not chosen again.
+            packed = pack(
+                spec, self.snapshot, layout(spec, self.hardware), self.server.settings.served, lock=self.lock,
+                resolution=self.engine,
+            )  # fmt: skip
         except ArchivesError as error:
             raise CandidateError(str(error)) from error
         left = max(1.0, self.deadline - time.monotonic())

@@ -206,7 +206,7 @@ def test_changed_since_fetched(tiny_folder: Path, tiny: ModelSpec, tmp_path: Pat
     vocabulary = copy / "vocab.txt"
     vocabulary.write_bytes(damage(vocabulary.read_bytes()))  # type: ignore[operator]
     with pytest.raises(PackError, match=r"vocab.txt .* not what was fetched"):
-        pack(spec, snapshot, LAYOUT, tmp_path / "store", lock=LOCK, force=True)
+        pack(spec, snapshot, LAYOUT, tmp_path / "store", lock=LOCK, anew=True)
     assert digest(first.path) == first.sha256
     assert not (tmp_path / "store" / "staging" / "tiny").exists()
 

@@ -39,7 +39,7 @@ def test_speed(tiny_folder: Path, tmp_path: Path) -> None:
         subprocess.run(["sha256sum", *files], check=True, stdout=subprocess.DEVNULL)
         plain.append(time.perf_counter() - started)
         started = time.perf_counter()
-        pack(spec, snapshot, LAYOUT, tmp_path / "store", lock=LOCK, force=True)
+        pack(spec, snapshot, LAYOUT, tmp_path / "store", lock=LOCK, anew=True)
         ours.append(time.perf_counter() - started)
     for each in (folder, copy, tmp_path / "store"):
         shutil.rmtree(each)  # pytest would keep the gigabyte

@@ -109,8 +109,8 @@ def test_what_is_kept_is_for_what_was_asked(
     """Another wish, or other limits, are not answered from what is kept."""
     snapshot = fetch(open_spec, store)
 
-    assert resolving.known(open_spec, snapshot, store, on_gpu=False) is not None
-    assert resolving.known(changed(open_spec, **change), snapshot, store, on_gpu=False) is None
+    assert resolving.known(open_spec, snapshot, store, LAYOUT) is not None
+    assert resolving.known(changed(open_spec, **change), snapshot, store, LAYOUT) is None
 
 
 def test_other_weights_versions_or_processors_are_tried_anew(
@@ -119,7 +119,7 @@ def test_other_weights_versions_or_processors_are_tried_anew(
     """What is kept is for these files, these packages, this code and this kind of processor."""
     snapshot = fetch(open_spec, store)
     files = {**snapshot.files, "config.json": replace(snapshot.files["config.json"], sha256="00")}
-    assert resolving.known(open_spec, replace(snapshot, files=files), store, on_gpu=False) is None
+    assert resolving.known(open_spec, replace(snapshot, files=files), store, LAYOUT) is None
 
     for name, value in (
         ("look", lambda on_gpu: Machine(frozenset({"avx2"}), openvino=True)),
@@ -128,8 +128,8 @@ def test_other_weights_versions_or_processors_are_tried_anew(
     ):
         with monkeypatch.context() as patched:
             patched.setattr(resolving, name, value)
-            assert resolving.known(open_spec, snapshot, store, on_gpu=False) is None
-    assert resolving.known(open_spec, snapshot, store, on_gpu=False) is not None
+            assert resolving.known(open_spec, snapshot, store, LAYOUT) is None
+    assert resolving.known(open_spec, snapshot, store, LAYOUT) is not None
 
 
 @needs_openvino
@@ -200,8 +200,8 @@ print(worker.ask_one(json_body({{"input": "a"}})).status)
     assert (done.stdout, done.returncode) == ("200\n", 0), done.stderr
 
 
-def answering(*tried: dict[str, Any]) -> Callable[..., list[dict[str, Any]]]:
-    return lambda *arguments, **named: list(tried)
+def answering(*tried: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    return lambda *arguments, **named: {"tried": list(tried), "notes": []}
 
 
 def test_nothing_that_passes_is_an_error(open_spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_a_model_that_cannot_be_tried_is_told(tiny_folder: Path, open_spec: Mode
         (tmp_path / "cut" / name).write_bytes((snapshot.root / name).read_bytes()[:5000])
 
     with pytest.raises(PackError, match="tiny: no backend can be tried: LoadError"):
-        pack(open_spec, replace(snapshot, root=tmp_path / "cut"), LAYOUT, tmp_path, lock=LOCK)
+        packed(changed(open_spec, source={"folder": tmp_path / "cut"}), tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b"[]", b'{"files": {"embedkit-reference.json": 1}}'])
@@ -244,10 +244,10 @@ def test_what_is_kept_and_damaged_is_made_again(content: bytes, tmp_path: Path) 
 def test_the_device_of_the_trial_is_kept(open_spec: ModelSpec, tmp_path: Path) -> None:
     """What was chosen on a CPU is computed on one, wherever it is carried; a dtype that is named leaves it open."""
     spec = changed(open_spec, backend="torch", device="auto")
-    tried = resolving.resolve(spec, fetch(spec, tmp_path), tmp_path, on_gpu=False, threads=1, progress=Progress())
+    tried = resolving.resolve(spec, fetch(spec, tmp_path), tmp_path, LAYOUT, progress=Progress())
     assert (tried.backend, tried.device) == ("torch", "cpu")
     named = changed(spec, dtype="float32")
-    said = resolving.known(named, fetch(named, tmp_path), tmp_path, on_gpu=False)
+    said = resolving.known(named, fetch(named, tmp_path), tmp_path, LAYOUT)
     assert said is not None
     assert (said.dtype, said.device) == ("float32", "auto")
 

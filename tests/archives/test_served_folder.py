@@ -14,6 +14,7 @@ from archives.catalogue import ModelSpec
 from archives.errors import FetchError, PackError, VerifyError
 from archives.fetch import fetch, find_snapshot
 from archives.pack import is_current, pack
+from archives.snapshot import Snapshot, hash_file, save
 from archives.verify import verify
 from tests.archives.conftest import LAYOUT, LOCK
 from tests.archives.test_hub import Told
@@ -72,18 +73,19 @@ def test_a_snapshot_of_an_older_kit_is_looked_at_again(tmp_path: Path) -> None:
     kept.mkdir(parents=True)
     root = make_bge_shaped(kept / "model")
     (root / "generation_config.json").write_text("{}")
-    files = {
-        path.relative_to(root).as_posix(): {"sha256": "0", "bytes": path.stat().st_size, "crc32": 0}
-        for path in root.rglob("*")
-        if path.is_file()
-    }
-    about = {"source": {"hub": "some/model", "revision": commit}, "revision": commit, "files": files}
-    (kept / "snapshot.json").write_text(json.dumps(about))
+
+    def fetched() -> set[str]:
+        files = {path.relative_to(root).as_posix(): hash_file(path) for path in root.rglob("*") if path.is_file()}
+        save(Snapshot("served", {"hub": "some/model", "revision": commit}, commit, root, files), kept)
+        return set(files)
+
+    names = fetched()
     found = find_snapshot(spec, tmp_path)
     assert found is not None
-    assert files.keys() - found.files.keys() == {"generation_config.json"}
-    config = root / "config.json"  # as long as it was: a snapshot is known by its files' sizes
+    assert names - found.files.keys() == {"generation_config.json"}
+    config = root / "config.json"
     config.write_text(config.read_text().replace('"model_type": "bert"', '"model_type": "tree"'))
+    fetched()
     for look in (find_snapshot, fetch):
         with pytest.raises(FetchError, match=r"config\.json: model_type 'tree'"):
             look(spec, tmp_path)

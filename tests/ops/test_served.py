@@ -260,7 +260,7 @@ def test_a_pack_of_another_deployment_waits_for_a_verified_archive(
     def pack(spec: ModelSpec, settings: Settings, *_: object) -> tuple[Snapshot, PackedArchive]:
         archive = packed(settings, spec.name, settings.var.name)
         verification_path(archive.path).unlink()
-        manifest = {"engine": {"backend": "torch", "dtype": "float32"}}
+        manifest = {"engine": {"backend": "torch", "dtype": "float32", "device": "cpu"}}
         return Snapshot("m", {}, "", settings.store, {}), PackedArchive(archive.path, archive.sha256, manifest, True)
 
     def verify(path: Path, **_: object) -> Verification:

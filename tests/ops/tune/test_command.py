@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from archives.progress import Progress
+from archives.resolve import Resolution
 from ops.cli import app
 from ops.errors import OpsError
 from ops.settings import Settings
@@ -68,17 +69,12 @@ def test_a_limit_that_holds_no_trial_says_how_long_one_takes() -> None:
 def test_refusals_are_sentences(words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit status 1, no traceback, and no server is started for it."""
     monkeypatch.setenv("EMBEDKIT_VAR", str(tmp_path / "var"))
-    monkeypatch.setattr("ops.tune.run.resolve", lambda *_, **__: Engine())
+    chosen = Resolution("torch", "float32", "cpu", "")  # choosing would take seconds
+    monkeypatch.setattr("ops.tune.run.resolve", lambda *_, **__: chosen)
     done = CliRunner().invoke(app, ["tune", *words])
     assert done.exit_code == 1
     assert said in done.stderr.replace("\n", " ")
     assert not (tmp_path / "var" / "tuning").exists()
-
-
-class Engine:
-    """What choosing a backend came to; it would take seconds."""
-
-    backend, dtype = "torch", "float32"
 
 
 def test_results_are_written_beside_each_other(tmp_path: Path) -> None:
