@@ -115,10 +115,10 @@ def test_a_thousand_chunks_are_answered_where_they_can_be(hasty: Stack) -> None:
     assert len(answer.json()["data"]) == 1000
 
 
-@pytest.mark.parametrize("model", ["hasty", "patient"])
-def test_long_documents_end_no_worker(hasty: Stack, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_documents_end_no_worker(hasty: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     """14 clients at once with 80 texts of 100,000 characters: each has vectors or the kit's word that it is too much
     now; the workers stay the same, a bystander has its vector, and the memory is given back."""
+    model = "patient"
     before, expected = hasty.full_strength(model), hasty.embed(TEXT, model)
     memory = resident(before)
     text = " ".join(chunks(1, CHARACTERS // 4))[:CHARACTERS]
