@@ -71,33 +71,35 @@ class Admission:
         return sum(length * self.speed.a_token(length) for length in lengths) / self._request_s
 
     def check(self, lengths: Sequence[int], texts: int, characters: int, shapes: Shapes) -> None:
-        """Whether a request can be answered in time: texts of so many tokens each, or, before that is known, none yet;
-        `characters` are those that are tokenized. A request of one text always can.
+        """Whether a request of so many texts can be answered in time. `lengths` are the tokens of the first of them, or
+        of all, or, before anything is tokenized, none; `characters` are those that are tokenized. A request of one text
+        always can.
 
         Raises TooLargeError, with what it takes, the limit and how many such texts fit.
         """
         if self.speed is None or texts == 1:
             return
-        tokenizing = characters * self.speed.seconds_a_character
+        known = len(lengths) or texts
+        tokenizing = characters * known / texts * self.speed.seconds_a_character
         tokens = sum(lengths)
         if tokenizing + tokens * _MOST_PADDING * self.speed.a_token(max(lengths, default=0)) <= self._request_s:
             return
         computing = self.speed.computing(lengths, shapes) if lengths else 0.0
-        needed = tokenizing + computing
-        if needed <= self._request_s:
+        if tokenizing + computing <= self._request_s:
             return
         if lengths:
             size, speed = f"{tokens} tokens", f"{tokens / computing:.0f} tokens"
-            raise self._refusal(texts, size, speed, needed, code="too_many_tokens")
+            raise self._refusal(texts, known, size, speed, tokenizing + computing, code="too_many_tokens")
         size, speed = f"{characters} characters", f"{characters / tokenizing:.0f} characters"
-        raise self._refusal(texts, size, speed, needed, code="too_many_characters")
+        raise self._refusal(texts, known, size, speed, tokenizing, code="too_many_characters")
 
-    def _refusal(self, texts: int, size: str, speed: str, needed: float, *, code: str) -> TooLargeError:
-        fit = max(1, int(texts * self._request_s / needed))
+    def _refusal(self, texts: int, known: int, size: str, speed: str, needed: float, *, code: str) -> TooLargeError:
+        fit = max(1, int(known * self._request_s / needed))
+        whose = "which" if known == texts else f"of which the first {known}"
         return TooLargeError(
-            f"'input' has {texts} texts of {size} together: some {needed:.0f} s at the {speed} a second that this "
-            f"worker was measured at; a request may take {self._request_s:g} s, half of response_timeout_s: send about "
-            f"{fit} such {'text' if fit == 1 else 'texts'} in a request",
+            f"'input' has {texts} texts, {whose} have {size} together: some {needed:.0f} s at the {speed} a second "
+            f"that this worker was measured at; a request may take {self._request_s:g} s, half of response_timeout_s: "
+            f"send about {fit} such {'text' if fit == 1 else 'texts'} in a request",
             param="input",
             code=code,
         )

@@ -30,17 +30,18 @@ from .isolation import contained, grouped, together_or_apart
 from .items import Item
 from .loading import LoadedModel
 from .memory import Trimmer
-from .protocol import Limits, parse_request
+from .protocol import EmbeddingRequest, Limits, parse_request
 from .quiet import silence_server_lines
 from .routes import route
 from .telemetry import Telemetry, WorkerFacts, telemetry_folder
-from .tokenizing import check_tokens
+from .tokenizing import Tokens, check_tokens
 
 log = logging.getLogger("embedkit")
 
 _JSON = "application/json"
 # Beyond that, requests with little text do not wait until all of it is tokenized.
 _TOGETHER_CHARACTERS = 1 << 17
+_TEXTS_AT_A_TIME = 256
 RESPONSE_TIMEOUT_S = 120  # TorchServe's own, where model-config.yaml names none
 
 
@@ -211,24 +212,49 @@ class EmbeddingHandler:
         return self._admission.share([len(tokens.ids) for tokens in item.tokens])
 
     def _tokenize(self, items: Sequence[Item], deadline: Deadline) -> None:
+        if len(items) == 1 and items[0].characters > _TOGETHER_CHARACTERS:
+            contained(items[0], lambda item: self._tokenize_large(item, deadline))
+            return
         requests = [item.request for item in items if item.request is not None]
-        tokenizer, shapes = self.engine.tokenizer, self.engine.shapes
-        of_texts = iter(tokenizer.encode_texts([text for request in requests for text in request.texts], deadline))
+        of_texts = iter(
+            self.engine.tokenizer.encode_texts([text for request in requests for text in request.texts], deadline)
+        )
         for item, request in zip(items, requests, strict=True):
-            tokens = [*islice(of_texts, len(request.texts)), *tokenizer.encode_ids(request.token_ids)]
+            tokens = [
+                *islice(of_texts, len(request.texts)),
+                *self.engine.tokenizer.encode_ids(request.token_ids),
+            ]
             try:
-                check_tokens(
-                    tokens,
-                    limit=tokenizer.max_tokens,
-                    most=self.card.max_request_tokens,
-                    truncate=request.truncate,
-                    unembedded=self.engine.unembedded,
-                )
-                lengths = [len(each.ids) for each in tokens]
-                self._admission.check(lengths, len(request), item.characters, shapes)
+                self._check(tokens, request)
+                self._admit(tokens, item)
                 item.tokens = tokens
             except RequestError as error:
                 item.error = error
+
+    def _tokenize_large(self, item: Item, deadline: Deadline) -> None:
+        """Some texts at a time, as a request that is too large is so before all of it is tokenized."""
+        assert item.request is not None
+        tokens: list[Tokens] = []
+        for start in range(0, len(item.request), _TEXTS_AT_A_TIME):
+            some = item.request.texts[start : start + _TEXTS_AT_A_TIME]
+            tokens += self.engine.tokenizer.encode_texts(some, deadline)
+            self._admit(tokens, item)
+        self._check(tokens, item.request)
+        item.tokens = tokens
+
+    def _check(self, tokens: Sequence[Tokens], request: EmbeddingRequest) -> None:
+        check_tokens(
+            tokens,
+            limit=self.engine.max_tokens,
+            most=self.card.max_request_tokens,
+            truncate=request.truncate,
+            unembedded=self.engine.unembedded,
+        )
+
+    def _admit(self, tokens: Sequence[Tokens], item: Item) -> None:
+        assert item.request is not None
+        lengths = [len(each.ids) for each in tokens]
+        self._admission.check(lengths, len(item.request), item.characters, self.engine.shapes)
 
     def _embed(self, items: Sequence[Item], deadline: Deadline) -> None:
         batch = [tokens for item in items for tokens in item.tokens]

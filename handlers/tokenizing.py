@@ -110,7 +110,7 @@ class BatchTokenizer:
     def some_texts(self, characters: int) -> list[str]:
         """About so many characters in words of the whole vocabulary, in texts that are read to their end."""
         vocabulary = self._backend.get_vocab_size()
-        text = str(self._backend.decode(list(range(0, vocabulary, max(1, 4 * vocabulary // characters)))))
+        text = str(self._backend.decode(list(range(0, vocabulary, max(1, 4 * vocabulary // characters))))) or _PROBE
         return [text[start : start + self._looked_at] for start in range(0, len(text), self._looked_at)]
 
     @property
