@@ -14,7 +14,7 @@ from tests.chaos.trial import Trial
 from tests.e2e.stack import Stack
 from tests.model_folders import make_bge_shaped
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 # The first one's model and version in another archive, and one of its own.
 CATALOGUE = """[minilm]
