@@ -122,7 +122,7 @@ def admission_for(card: ServingCard, engine: Engine, device: str, timeout_s: flo
             "token_budget": card.token_budget,
             "max_tokens": engine.max_tokens,
         }
-        speed = known(folder, f"{card.model}-{card.version}", circumstances, engine.speed)
+        speed = known(folder, f"{card.model}-{card.version}", circumstances, engine.speed, engine.seconds_a_token)
     admission = Admission(timeout_s, card.max_request_tokens, engine.max_tokens, engine.shapes.budget, speed)
     if admission.pass_tokens is not None:
         engine.limit_pass(admission.pass_tokens)

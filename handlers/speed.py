@@ -1,7 +1,10 @@
 """How fast this machine computes a model, measured when it is loaded: what a request takes is told from it.
 
 Measured once for a kind of processor and an archive, and kept in the folder that EMBEDKIT_SPEED_DIR names, so that the
-limit of a request is the same after every start and a start takes no longer. Without the folder nothing is measured.
+limit of a request is the same after every start. A later start looks at short texts alone, and measures anew where they
+are far faster than what is kept: that came from a machine with too much else to do, and would refuse what can be
+answered.
+Without the folder nothing is measured.
 """
 
 import logging
@@ -22,9 +25,11 @@ log = logging.getLogger("embedkit")
 
 FOLDER_VARIABLE = "EMBEDKIT_SPEED_DIR"
 _SHORT, _SHORT_TOKENS = 64, 512
-# A pass is begun only where it will be over by then; what takes less than the least is repeated, and the best counts.
+# A pass is begun only where it will be over by then; what can be is repeated, and the best counts.
 _MOST_S = 1.5
 _LEAST_S = 0.1
+_TIMES, _TIMES_S = 3, 0.5
+_FASTER = 2.0
 # Twice as many tokens take twice the time, and more where attention is most of it.
 _DOUBLED = 3.0
 _CHARACTERS = 20_000
@@ -55,6 +60,23 @@ class Speed:
         return sum(chunk.padded_tokens * self.a_token(chunk.width) for chunk in plan(lengths, shapes))
 
 
+def a_token(
+    embed: Callable[[list[list[int]]], Vectors],
+    tokenizer: BatchTokenizer,
+    shapes: Shapes,
+    clock: Callable[[], float],
+    width: int = 0,
+) -> tuple[float, float]:
+    """Seconds of a computed token of one text so wide, or of short texts together, and those on the wall of the first
+    time, which prepares for the shape.
+    """
+    short = min(_SHORT, shapes.longest)
+    batch = [tokenizer.some_ids(width)] if width else [tokenizer.some_ids(short)] * (_SHORT_TOKENS // short)
+    tokens = sum(chunk.padded_tokens for chunk in plan([len(each) for each in batch], shapes))
+    best, first = _best(lambda: embed(batch), clock)
+    return best / tokens, first
+
+
 def measured(
     embed: Callable[[list[list[int]]], Vectors],
     tokenizer: BatchTokenizer,
@@ -63,20 +85,12 @@ def measured(
 ) -> Speed:
     """Measure now, by a clock in seconds: short texts together, then one text as long as it can be within the time."""
     started = time.monotonic()
-
-    def a_token(width: int, texts: int) -> tuple[float, float]:
-        """Seconds a computed token, and those on the wall of the first time, which prepares for the shape."""
-        batch = [tokenizer.some_ids(width)] * texts
-        tokens = sum(chunk.padded_tokens for chunk in plan([width] * texts, shapes))
-        best, first = _best(lambda: embed(batch), clock)
-        return best / tokens, first
-
     short = width = min(_SHORT, shapes.longest)
-    of_short, took = a_token(short, _SHORT_TOKENS // short)
+    of_short, took = a_token(embed, tokenizer, shapes, clock)
     of_long = of_short
     while width < shapes.longest and time.monotonic() - started + _DOUBLED * took < _MOST_S:
         width = min(2 * width, shapes.longest)
-        of_long, took = a_token(width, 1)
+        of_long, took = a_token(embed, tokenizer, shapes, clock, width)
     texts = tokenizer.some_texts(_CHARACTERS)
     of_text, _ = _best(lambda: tokenizer.encode_texts(texts), clock)
     return Speed(
@@ -86,18 +100,23 @@ def measured(
     )
 
 
-def known(folder: Path, name: str, of: Mapping[str, object], measure: Callable[[], Speed]) -> Speed:
-    """The speed that is kept in the folder as that of these circumstances; else measured now, and kept.
+def known(
+    folder: Path, name: str, of: Mapping[str, object], measure: Callable[[], Speed], glance: Callable[[], float]
+) -> Speed:
+    """The speed that is kept in the folder as that of these circumstances; else, and where `glance`, the seconds of a
+    token of short texts now, is half of it or less, measured now and kept.
 
     Workers that measure at once agree on what the first of them has kept.
     """
     file = folder / f"{name}.json"
     found = _read(file, of)
-    if found is None:
-        speed = measure()
-        found = _read(file, of) or speed
-        if found is speed:
-            _write(file, orjson.dumps({"of": of, "speed": speed}, option=orjson.OPT_INDENT_2))
+    if found is None or glance() * _FASTER < found.seconds_a_token:
+        speed, now = measure(), _read(file, of)
+        if now not in {None, found}:
+            assert now is not None
+            return now  # another worker's, meanwhile
+        found = speed
+        _write(file, orjson.dumps({"of": of, "speed": speed}, option=orjson.OPT_INDENT_2))
     return found
 
 
@@ -111,7 +130,9 @@ def _best(work: Callable[[], object], clock: Callable[[], float]) -> tuple[float
     """Seconds of the best of several times by the clock, and of the first on the wall."""
     begun = time.monotonic()
     best, first = float("inf"), 0.0
-    while not first or time.monotonic() - begun < _LEAST_S:
+    times = 0
+    while not first or (passed := time.monotonic() - begun) < _LEAST_S or (times < _TIMES and passed < _TIMES_S):
+        times += 1
         started = clock()
         work()
         best = min(best, clock() - started)

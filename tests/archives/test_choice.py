@@ -50,7 +50,8 @@ def named(folder: Path, **values: object) -> ModelSpec:
 
 @pytest.fixture
 def gpu_for_nvml_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NVML tells of a GPU that torch cannot use: what a CPU lock or an old driver comes to."""
+    """NVML tells of a GPU that torch cannot use, by the words of a build that could: what an old driver comes to."""
+    monkeypatch.setattr("env.hardware._cpu_build", lambda: False)
     memory = SimpleNamespace(total=80 << 30, free=77 << 30)
     answers: dict[str, Callable[..., Any]] = {
         "nvmlInit": lambda: None,

@@ -130,8 +130,10 @@ def test_keys_and_a_killed_gateway(stack: Stack, url: str) -> None:
     assert stack.jvm_pid() == jvm
     stack.embedkit("key", "revoke", "alice")
     assert requests.get(url + "/v1/models", headers=use, timeout=5).status_code == 401
-    logs = b"".join(path.read_bytes() for path in stack.settings.logs.iterdir())
-    state = b"".join(path.read_bytes() for path in stack.settings.state.iterdir())
+    logs, state = (
+        b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+        for folder in (stack.settings.logs, stack.settings.state)
+    )
     assert key.encode() not in logs + state + subprocess.run(["ps", "axe"], capture_output=True, check=True).stdout
 
 

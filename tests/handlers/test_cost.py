@@ -13,6 +13,7 @@ import pytest
 from handlers import base
 from handlers.deadline import Deadline
 from handlers.encoding import Vectors
+from handlers.engine import Engine
 from handlers.isolation import grouped
 from handlers.items import Item
 from handlers.sentence_handler import SentenceHandler
@@ -50,6 +51,14 @@ def make(tmp_path: Path) -> Make:
 def speed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "speed"))
     return tmp_path / "speed"
+
+
+def slowed(speed_folder: Path, seconds: float) -> None:
+    """What is kept says that a token takes so long."""
+    (file,) = speed_folder.iterdir()
+    kept = orjson.loads(file.read_bytes())
+    kept["speed"] |= {"seconds_a_token": seconds, "seconds_a_token_more": 0.0}
+    file.write_bytes(orjson.dumps(kept))
 
 
 def in_time(worker: Worker, *requests: Sent) -> list[Answer]:
@@ -99,13 +108,13 @@ def test_a_request_that_cannot_be_done_in_time_is_refused(make: Make, speed_fold
     assert 256 <= facts["max_request_tokens"] <= 1.5 * fit * 256
 
 
-def test_one_text_is_always_accepted(make: Make, speed_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_text_is_always_accepted(
+    make: Make, speed_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A machine on which no full-length text fits says so at load, and computes one all the same."""
     make()
-    (file,) = speed_folder.iterdir()
-    kept = orjson.loads(file.read_bytes())
-    kept["speed"] |= {"seconds_a_token": 1.0}
-    file.write_bytes(orjson.dumps(kept))
+    slowed(speed_folder, 1.0)
+    monkeypatch.setattr(Engine, "seconds_a_token", lambda _: 1.0)
     worker = make()
     assert "a text of 256 tokens takes longer here than half of response_timeout_s = 3" in caplog.text
     assert worker.ask_one(json_body({"input": words(300)})).status == 200
@@ -140,14 +149,23 @@ def test_a_folder_that_cannot_be_written_costs_the_file_alone(
     assert "is not kept in" in caplog.text
 
 
-def test_no_pass_is_long(make: Make, speed_folder: Path) -> None:
+def test_a_speed_that_is_too_slow_does_not_last(make: Make, speed_folder: Path) -> None:
+    """Measured when the machine had much else to do, it would refuse what can be answered for ever: the next start
+    finds short texts faster and measures anew."""
+    limit = make().handler.facts.max_request_tokens
+    slowed(speed_folder, 0.01)
+    again = make().handler.facts.max_request_tokens
+    assert limit is not None
+    assert again is not None
+    assert again > limit / 2
+
+
+def test_no_pass_is_long(make: Make, speed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass takes a small part of the time, so that one begun last is over in time: where the model is slow, passes
     are smaller."""
     usual = make().handler.engine.shapes.budget
-    (file,) = speed_folder.iterdir()
-    kept = orjson.loads(file.read_bytes())
-    kept["speed"] |= {"seconds_a_token": 0.001, "seconds_a_token_more": 0.0}
-    file.write_bytes(orjson.dumps(kept))
+    slowed(speed_folder, 0.001)
+    monkeypatch.setattr(Engine, "seconds_a_token", lambda _: 0.001)
     assert make().handler.engine.shapes.budget == 187 < usual
     assert make(batch_invariant=True).handler.engine.shapes.budget == 128  # its passes decide on bits
 
