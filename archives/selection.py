@@ -20,7 +20,7 @@ from handlers.model_folder import (
 )
 from handlers.model_folder import parse_modules as _parse_modules
 
-_LICENCES = re.compile(r"(LICENSE|LICENCE|NOTICE)[^/]*", re.IGNORECASE)  # they go with the weights
+_LICENCES = re.compile(r"(LICENSE|LICENCE|NOTICE)[\w .,()+-]*", re.IGNORECASE)  # they go with the weights
 _ADAPTER = "adapter_config.json"
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", re.compile(r"model-\d+-of-\d+\.safetensors"))
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", re.compile(r"pytorch_model-\d+-of-\d+\.bin"))

@@ -2,6 +2,7 @@
 
 TorchServe ends a worker that has not answered its batch within responseTimeout. Of that time a request may take half,
 and no step of a batch is begun after three quarters: the rest is for the step that was begun last and for the answer.
+Where the longest text alone takes more than that rest, as much is kept for it, down to a quarter.
 """
 
 import logging
@@ -18,7 +19,7 @@ from .speed import Speed, known, speed_folder
 
 log = logging.getLogger("embedkit")
 
-_REQUEST, _BATCH, _PASS = 1 / 2, 3 / 4, 1 / 16
+_REQUEST, _BATCH, _LEAST, _PASS = 1 / 2, 3 / 4, 1 / 4, 1 / 16
 # Texts of several requests are computed together up to this part of what one request may take: were it all, a short
 # text would wait for the longest that can come with it.
 TOGETHER = 1 / 4
@@ -40,7 +41,7 @@ class Admission:
 
     def deadline(self) -> Deadline:
         """When a batch that has come now is to be answered with what is done."""
-        return Deadline.after(self.timeout_s * _BATCH)
+        return Deadline.after(max(self.timeout_s * _LEAST, min(self.timeout_s * _BATCH, self.timeout_s - self._text_s)))
 
     @property
     def pass_tokens(self) -> int | None:
@@ -60,7 +61,7 @@ class Admission:
     @property
     def one_text_fits(self) -> bool:
         """Whether the longest text alone can be computed in time."""
-        return self.speed is None or self.longest * self.speed.a_token(self.longest) <= self._request_s
+        return self._text_s <= self._request_s
 
     def share(self, lengths: Sequence[int]) -> float:
         """About which part of what one request may cost computing these texts takes; where that is not known, of 16
@@ -103,6 +104,11 @@ class Admission:
             param="input",
             code=code,
         )
+
+    @property
+    def _text_s(self) -> float:
+        """Seconds of the longest text, alone in its pass; 0 where that is not known."""
+        return 0.0 if self.speed is None else self.longest * self.speed.a_token(self.longest)
 
     @property
     def _request_s(self) -> float:

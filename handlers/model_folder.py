@@ -39,8 +39,11 @@ def _one_of(*values: object, required: bool = False) -> Setting:
     return Setting(f"one of {', '.join(map(str, values))}", lambda value: value in values, required)
 
 
-_SIZE = Setting("a whole number from 1", lambda value: type(value) is int and value >= 1, required=True)
-_LIMIT = Setting("a whole number from 1, or null", lambda value: value is None or _SIZE.fits(value))
+# Larger ones are no number of tokens or dimensions, and the libraries cannot hold them.
+_SIZE = Setting(
+    "a whole number from 1 to 2147483647", lambda value: type(value) is int and 1 <= value < 2**31, required=True
+)
+_LIMIT = Setting("a whole number from 1 to 2147483647, or null", lambda value: value is None or _SIZE.fits(value))
 _FLAG = Setting("true or false", lambda value: type(value) is bool)
 _SHARE = Setting("a number from 0 to 1", lambda value: type(value) in (int, float) and 0 <= value <= 1)
 # What Dense may call; each is imported by its name.
@@ -160,7 +163,7 @@ def read_contents(folder: Path) -> Contents:
                 values = _object(folder / name)
                 kept = {key: value for key, value in values.items() if not (key in _LEFT_OUT or key.endswith("_file"))}
                 if kept != values:
-                    replaced[name] = (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
+                    replaced[name] = (json.dumps(kept, indent=2) + "\n").encode()
                     left_out += (f"{name}: {key}" for key in values if key not in kept)
     return Contents(tuple(modules), replaced, tuple(left_out))
 
@@ -207,12 +210,16 @@ def parse_modules(content: bytes, where: str) -> list[Module]:
         parts = PurePosixPath(path).parts
         if path.startswith("/") or "\\" in path or any(part.startswith(".") for part in parts):
             raise LoadError(f"{file}: path {path!r} leads out of the model's folder: it cannot be served")
+        if not path.isprintable():
+            raise LoadError(f"{file}: path {path!r} is no folder's name: get the model again")
         modules.append(Module("/".join(parts), kind))
     kinds = [module.type for module in modules]
     if kinds[0] != TRANSFORMER or kinds.count(TRANSFORMER) != 1:
         raise LoadError(f"{file}: {', '.join(kinds)}: one {TRANSFORMER}, as the first, is needed")
-    if POOLING not in kinds:
-        raise LoadError(f"{file}: no Pooling module makes one vector of a text's tokens")
+    if kinds[1:2] != [POOLING]:
+        raise LoadError(
+            f"{file}: {', '.join(kinds)}: no Pooling module, as the second, makes one vector of a text's tokens"
+        )
     if len({entry["name"] for entry in raw}) < len(raw):
         raise LoadError(f"{file}: two modules have one name, so one would be left out: get the model again")
     return modules

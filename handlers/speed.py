@@ -57,7 +57,8 @@ class Speed:
 
     def computing(self, lengths: Sequence[int], shapes: Shapes) -> float:
         """Seconds that texts of these tokens take in passes of these shapes, padding and dummy rows included."""
-        return sum(chunk.padded_tokens * self.a_token(chunk.width) for chunk in plan(lengths, shapes))
+        read = [length for length in lengths if length]  # a text without any token is refused later, by its place
+        return sum(chunk.padded_tokens * self.a_token(chunk.width) for chunk in plan(read, shapes))
 
 
 def a_token(

@@ -4,8 +4,9 @@ transformers fills what a weight file lacks with random numbers and says so in a
 differ from load to load, or, as a LayerNorm starts with ones, be the same wrong one everywhere.
 """
 
+import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -18,8 +19,12 @@ _NAMED = 3  # of the weights that are missing
 def read_whole(kind: Any, folder: Path, config: Any) -> tuple[Any, list[str]]:
     """(the model, of transformers' class `kind`; notes about weights that no vector depends on).
 
-    Raises LoadError where a weight that the vectors depend on is not in the file, or has another shape there.
+    Raises LoadError where a weight that the vectors depend on is not in the file, or has another shape there, or an
+    index names a file elsewhere.
     """
+    file = _weights_file(folder)
+    if file.name.endswith(".index.json"):
+        _check_index(file)
     try:
         model, report = kind.from_pretrained(str(folder), config=config, output_loading_info=True)
     except RuntimeError:  # another shape, mostly: asked again, it says of what
@@ -28,7 +33,6 @@ def read_whole(kind: Any, folder: Path, config: Any) -> tuple[Any, list[str]]:
         )
         if not report["mismatched_keys"]:
             raise
-    file = _weights_file(folder)
     shapes = {key: (there, here) for key, there, here in report["mismatched_keys"]}
     lacking = {key: _own_name(model, key) for key in sorted({*report["missing_keys"], *shapes})}
     computed_with = _used(model, [name for name in lacking.values() if name])
@@ -85,6 +89,15 @@ def _own_name(model: Any, key: str) -> str | None:
 def _weights_file(folder: Path) -> Path:
     names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
     return next((folder / name for name in names if (folder / name).exists()), folder)
+
+
+def _check_index(file: Path) -> None:
+    try:
+        shards = set(json.loads(file.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LoadError(f"{file}: it does not say in which files the weights are: get the model again") from error
+    if odd := [name for name in shards if not isinstance(name, str) or PurePosixPath(name).name != name]:
+        raise LoadError(f"{file}: {odd[0]!r} is no file of the model's folder: it cannot be served")
 
 
 def _few(names: Sequence[str]) -> str:

@@ -83,11 +83,19 @@ def test_missing_parts(names: list[str], message: str) -> None:
     [
         ([{"name": "0", "path": "../x", "type": f"{PREFIX}Transformer"}], "'../x' leads out of the model's folder"),
         ([{"name": "0", "path": "/etc", "type": f"{PREFIX}Transformer"}], "'/etc' leads out of the model's folder"),
+        ([{"name": "0", "path": "a\0b", "type": f"{PREFIX}Transformer"}], "'a\\x00b' is no folder's name"),
         ([{"name": "0", "path": "", "type": "custom_st.Transformer"}], "type 'custom_st.Transformer' is not one of"),
         ([{"name": "0", "path": "", "type": [1]}], "type [1] is not one of"),
         ([{"name": "0", "path": "", "type": f"{PREFIX}Pooling"}], f"one {PREFIX}Transformer, as the first, is needed"),
         ([{"name": 0, "path": "", "type": f"{PREFIX}Transformer"}], "needs a name and a path that are strings"),
         ([{"name": "0", "path": "", "type": f"{PREFIX}Transformer"}], "no Pooling module"),
+        (
+            [
+                {"name": kind, "path": kind, "type": f"{PREFIX}{kind}"}
+                for kind in ("Transformer", "Normalize", "Pooling")
+            ],
+            "no Pooling module, as the second",
+        ),
         ([{"name": "0", "type": f"{PREFIX}Transformer", "kwargs": {}}], "'kwargs' of"),
         (
             [{"name": "0", "path": "", "type": f"{PREFIX}{kind}"} for kind in ("Transformer", "Pooling")],

@@ -11,13 +11,16 @@ import orjson
 import pytest
 
 from handlers import base
+from handlers.admission import Admission
 from handlers.deadline import Deadline
 from handlers.encoding import Vectors
 from handlers.engine import Engine
+from handlers.errors import TooLargeError
 from handlers.isolation import grouped
 from handlers.items import Item
 from handlers.sentence_handler import SentenceHandler
-from handlers.speed import FOLDER_VARIABLE
+from handlers.shapes import shapes_for
+from handlers.speed import FOLDER_VARIABLE, Speed
 from handlers.tokenizing import Tokens
 from tests.handlers.torchserve_wire import Answer, Sent, Worker, json_body, unpack
 from tests.model_folders import minilm_folder
@@ -120,6 +123,25 @@ def test_one_text_is_always_accepted(
     assert worker.ask_one(json_body({"input": words(300)})).status == 200
     refused = worker.ask_one(json_body({"input": ["one", "two"]}))
     assert (refused.status, "send about 1 such text in" in refused.error["message"]) == (413, True)
+
+
+def admission(longest: int, seconds_a_token: float) -> Admission:
+    return Admission(100.0, 10_000_000, longest, 1024, Speed(seconds_a_token, 0.0, 1e-7))
+
+
+@pytest.mark.parametrize(("text_s", "begun_s"), [(1, 75), (24, 75), (40, 60), (50, 50), (90, 25)])
+def test_time_is_left_for_the_longest_text(text_s: float, begun_s: float) -> None:
+    """No text is begun that would not be done by response_timeout_s, as far as any can be."""
+    left = admission(1000, text_s / 1000).deadline().at - time.monotonic()
+    assert left == pytest.approx(begun_s, abs=1)
+
+
+def test_a_text_without_tokens_costs_nothing() -> None:
+    """Among many texts of a tokenizer without special tokens, one of blanks: its refusal is not this limit's."""
+    shapes = shapes_for("torch", "cpu", token_budget=1024, longest=1000, packs=False, batch_invariant=False)
+    admission(1000, 1e-3).check([1000] * 20 + [0], 300, 0, shapes)
+    with pytest.raises(TooLargeError):
+        admission(1000, 1e-3).check([1000] * 60 + [0], 300, 0, shapes)
 
 
 def test_the_speed_is_measured_once(make: Make, speed_folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """Weights that are not in the file: nothing is computed with numbers that the model does not have."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,29 @@ def test_another_shape_is_refused_by_name(damaged: Damaged) -> None:
     with pytest.raises(LoadError, match=rf"{NORM}\.weight is 7.*384") as caught:
         load(folder, device="cpu", dtype="float32")
     assert "ignore_mismatched_sizes" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shard", ["../other/model.safetensors", "{tmp}/other/model.safetensors"])
+def test_an_index_names_files_of_the_folder_alone(shard: str, damaged: Damaged, tmp_path: Path) -> None:
+    """Weights that lie elsewhere on the machine are not the model's: refused by the index's name."""
+    folder = damaged(lambda weights: None)
+    (tmp_path / "other").mkdir()
+    (folder / "model.safetensors").rename(tmp_path / "other/model.safetensors")
+    names = load_file(tmp_path / "other/model.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, shard.format(tmp=tmp_path))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(LoadError, match=r"index\.json.*other/model\.safetensors' is no file"):
+        load(folder, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[1", b'{"weight_map": [1]}', b'{"weight_map": {"a": []}}', b"\xff"])
+def test_an_odd_index_is_told(content: bytes, damaged: Damaged) -> None:
+    """An index that is none is called so, by its name."""
+    folder = damaged(lambda weights: None)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_bytes(content)
+    with pytest.raises(LoadError, match=r"index\.json: it does not say in which files"):
+        load(folder, device="cpu", dtype="float32")
 
 
 def prefixed(weights: Weights) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pickle
 import warnings
 from collections.abc import Callable
@@ -153,6 +154,7 @@ def test_no_other_module_is_loaded(kind: str, hostile: tuple[Path, Path], tmp_pa
         ("1_Pooling/config.json", {"pooling_mode": "eval"}, "pooling_mode is 'eval'"),
         ("sentence_bert_config.json", {"model_args": TRUST}, "'model_args'"),
         ("sentence_bert_config.json", {"max_seq_length": "x"}, "max_seq_length is 'x'"),
+        ("sentence_bert_config.json", {"max_seq_length": 10**30}, "max_seq_length is 10{30}"),
     ],
 )
 def test_what_a_model_needs_and_may_not_have_is_refused(
@@ -205,6 +207,23 @@ def test_files_that_nobody_reads_are_left_out(name: str, hostile: tuple[Path, Pa
     folder, _ = hostile
     (folder / name).write_text("{}")
     assert name not in fetch(spec_of(folder), tmp_path / "store").files
+
+
+def test_what_is_kept_may_be_no_unicode(hostile: tuple[Path, Path], tmp_path: Path) -> None:
+    """Half of a surrogate pair, which JSON can say and UTF-8 cannot, stands as it is in what is served."""
+    folder, _ = hostile
+    edit(folder / "config.json", auto_map=OWN_MODEL, odd="\ud800")
+    fetch(spec_of(folder), tmp_path / "store").lay_out(tmp_path / "served")
+    assert json.loads((tmp_path / "served/config.json").read_text())["odd"] == "\ud800"
+
+
+def test_a_licence_of_an_odd_name_is_left_out(hostile: tuple[Path, Path], tmp_path: Path) -> None:
+    """A licence goes with the weights; not under a name that is no Unicode, or of several lines."""
+    folder, _ = hostile
+    for name in (b"LICENSE\xff", b"LICENSE\nx", b"LICENSE-2.0 (MIT).txt"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).touch()
+    files = fetch(spec_of(folder), tmp_path / "store").files
+    assert [name for name in files if name.startswith("LICENSE")] == ["LICENSE-2.0 (MIT).txt"]
 
 
 def test_an_adapter_is_refused(hostile: tuple[Path, Path], tmp_path: Path) -> None:
