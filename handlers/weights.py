@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from .model_folder import LoadError
 
@@ -92,12 +93,25 @@ def _weights_file(folder: Path) -> Path:
 
 
 def _check_index(file: Path) -> None:
+    """Whether its shards, all of this folder, have the weights that it names: transformers believes it."""
     try:
-        shards = set(json.loads(file.read_bytes())["weight_map"].values())
+        named = json.loads(file.read_bytes())["weight_map"]
+        shards = set(named.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LoadError(f"{file}: it does not say in which files the weights are: get the model again") from error
     if odd := [name for name in shards if not isinstance(name, str) or PurePosixPath(name).name != name]:
         raise LoadError(f"{file}: {odd[0]!r} is no file of the model's folder: it cannot be served")
+    there = {key for shard in shards for key in _keys(file.parent / shard)}
+    if lacking := sorted(named.keys() - there):
+        raise LoadError(f"{file} names {_few(lacking)}, and no file that it names has it: get the model again")
+
+
+def _keys(shard: Path) -> list[str]:
+    """The names of a shard's weights; nothing else of it is read."""
+    if shard.suffix == ".safetensors":
+        with safe_open(shard, framework="pt") as opened:
+            return list(opened.keys())
+    return list(torch.load(shard, map_location="meta", weights_only=True))
 
 
 def _few(names: Sequence[str]) -> str:

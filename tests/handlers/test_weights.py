@@ -98,6 +98,29 @@ def test_an_index_names_files_of_the_folder_alone(shard: str, damaged: Damaged, 
         load(folder, device="cpu", dtype="float32")
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+@pytest.mark.parametrize("gone", ["encoder.layer.3.output.dense.weight", None])
+def test_a_weight_that_only_the_index_has_is_refused(gone: str | None, kind: str, damaged: Damaged) -> None:
+    """transformers takes an index's word for what its shards hold, and draws what they lack: it is named here."""
+    folder = damaged(lambda weights: None)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    stem = "model" if kind == "safetensors" else "pytorch_model"
+    shard = f"{stem}-00001-of-00001.{kind}"
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, shard)}
+    (folder / f"{stem}.{kind}.index.json").write_text(json.dumps(index))
+    weights.pop(gone or "", None)
+    if kind == "safetensors":
+        save_file(weights, folder / shard, metadata={"format": "pt"})
+    else:
+        torch.save(weights, folder / shard)
+    if gone is None:
+        assert load(folder, device="cpu", dtype="float32").notes == ()
+        return
+    with pytest.raises(LoadError, match=rf"index\.json names {gone}, and no file"):
+        load(folder, device="cpu", dtype="float32")
+
+
 @pytest.mark.parametrize("content", [b"{}", b"[1", b'{"weight_map": [1]}', b'{"weight_map": {"a": []}}', b"\xff"])
 def test_an_odd_index_is_told(content: bytes, damaged: Damaged) -> None:
     """An index that is none is called so, by its name."""
