@@ -81,7 +81,10 @@ def disk(folders: Mapping[str, Path]) -> Finding:
         return Finding("disk", "fail", f"{detail}, and no disk here has more: remove what is largest", look)
     full = [name for name in free if free[name] < MIN_DISK_BYTES]
     moved = " ".join(f"EMBEDKIT_{name.upper()}={shlex.quote(str(roomy / 'embedkit' / name))}" for name in full)
-    return Finding("disk", "fail", detail, f"make down && export {moved} && make up")
+    state = folders["var"] / "state"  # keys, and what is served
+    carried = f'mkdir -p "$EMBEDKIT_VAR" && cp -a {shlex.quote(str(state))} "$EMBEDKIT_VAR" && '
+    move = f"make down && export {moved} && {carried if 'var' in full and state.is_dir() else ''}make up"
+    return Finding("disk", "fail", detail, move)
 
 
 def memory(available: int, held: int) -> Finding:
@@ -116,7 +119,8 @@ def secrets(files: Iterable[Path]) -> Finding:
     for file in there:
         if mode := file.stat().st_mode & 0o077:
             who = "others" if mode & 0o007 else "the group"
-            return Finding("secrets", "note", f"{file} holds a secret and {who} may use it", f"chmod 600 {file}")
+            detail = f"{file} holds a secret and {who} may use it"
+            return Finding("secrets", "note", detail, f"chmod 600 {shlex.quote(str(file))}")
     return Finding("secrets", "ok", f"for this user alone: {', '.join(map(str, there)) or 'there are none'}")
 
 

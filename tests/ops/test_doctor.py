@@ -219,8 +219,10 @@ def damaged_keys(place: Place) -> str:
         good, _ = with_new(good, name)
     write_keys(place.settings, good)
     content = keys_file(place.settings).read_bytes()
-    keys(place, b"\xff\xfe\n" + content + b"abc alice\n" + content + b"0" * 64 + b" two words\n")
-    place.after = lambda: same(read_keys(place.settings), good)
+    damaged = b"\xff\xfe\n" + content + b"abc alice\n" + content + b"0" * 64 + b" two words\n"
+    keys(place, damaged)
+    aside = Path(f"{keys_file(place.settings)}.~1~")
+    place.after = lambda: same((read_keys(place.settings), aside.read_bytes()), (good, damaged))
     return "is no text"
 
 
