@@ -22,6 +22,7 @@ import orjson
 import psutil
 import pytest
 
+from archives.store import verification_path
 from env.cgroup import Memory
 from env.checks import as_root
 from env.hardware import Hardware, detect, own_bytes
@@ -375,6 +376,15 @@ def missing_archive(place: Place) -> str:
     return archive.name
 
 
+def lost_verification(place: Place) -> str:
+    """The archive, which is good, stays the file that it was."""
+    archive = packed(place)
+    verification_path(archive).unlink()
+    inode = archive.stat().st_ino
+    place.after = lambda: same(archive.stat().st_ino, inode)
+    return "when it was verified is gone"
+
+
 CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
     (taken_ports, "EMBEDKIT_INFERENCE_PORT="),
     (other_host, "EMBEDKIT_HOST=127.0.0.1 make up"),
@@ -405,6 +415,7 @@ CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
     (changed_in_place, "rm -f"),
     (cut_off, "rm -f"),
     (missing_archive, "rm -f"),
+    (lost_verification, "embedkit up tiny"),
     (unknown_default, "EMBEDKIT_DEFAULT_MODEL="),
     (served_and_unknown, "embedkit down gone"),
     (too_many_workers, f"{sys.executable} -m ops.tune.write"),
