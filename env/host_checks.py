@@ -40,13 +40,17 @@ def _mount(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.is_mount())
 
 
-def _let_write(folder: Path, there: Path) -> str:
-    """The command after which this user can write into the folder, `there` being what there is of it."""
+def _let_write(name: str, folder: Path, there: Path) -> str:
+    """The command after which this user can write into the folder that the setting names, or has another one; `there`
+    is what there is of it."""
     if os.statvfs(there).f_flag & os.ST_RDONLY:
         return as_root(f"mount -o remount,rw {shlex.quote(str(_mount(there)))}")
     if there.stat().st_uid == os.getuid():
         return f"chmod u+rwx {shlex.quote(str(there))}"
     owner, quoted = f"{os.getuid()}:{os.getgid()}", shlex.quote(str(folder))
+    if folder == there and there.stat().st_uid:  # another user's, who may be serving from it
+        own = shlex.quote(str(Path.home() / "embedkit" / name))
+        return f"export EMBEDKIT_{name.upper()}={own} && make up"
     if folder == there:
         return as_root(f"chown -R {owner} {quoted}")
     return as_root(f"install -d -m 700 -o {os.getuid()} -g {os.getgid()} {quoted}")
@@ -67,7 +71,7 @@ def disk(folders: Mapping[str, Path]) -> Finding:
         there = _nearest(folder)
         if not os.access(there, os.W_OK):
             detail = f"{there} cannot be written by this user (uid {os.getuid()})"
-            return Finding("disk", "fail", detail, _let_write(folder, there))
+            return Finding("disk", "fail", detail, _let_write(name, folder, there))
         free[name] = shutil.disk_usage(there).free
     least = min(free, key=lambda name: free[name])
     there = _nearest(folders[least])

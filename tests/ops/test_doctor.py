@@ -160,6 +160,19 @@ def strangers_folder(place: Place) -> str:
     return unwritable(place)
 
 
+def another_users_folder(place: Place) -> str:
+    """It stays that user's: a store may be shared, and what is served from it would go."""
+    place.settings.var.mkdir()
+    os.chown(place.settings.var, 12345, 12345)
+    home = place.folder / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    place.environ["HOME"] = str(home)
+    place.shim("make", "true")  # as root it would leave settings that this user cannot read
+    place.after = lambda: same(place.settings.var.stat().st_uid, 12345)
+    return unwritable(place)
+
+
 def strangers_parent(place: Place) -> str:
     return unwritable(place)
 
@@ -391,6 +404,7 @@ CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
     (bad_java_home, "unset JAVA_HOME"),
     (few_files, as_root("prlimit")),
     (strangers_folder, "sudo chown"),
+    (another_users_folder, "export EMBEDKIT_VAR="),
     (strangers_parent, "sudo install -d"),
     (own_folder_without_leave, "chmod u+rwx"),
     (read_only_disk, "mount -o remount,rw"),
@@ -423,8 +437,8 @@ CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
 )
 GATEWAY = (keys_that_others_read, damaged_keys, keys_in_a_folder, open_to_all, open_with_tls, lost_keys)
 MARKS: dict[Callable[[Place], str], tuple[pytest.MarkDecorator, ...]] = {
-    **dict.fromkeys((strangers_folder, strangers_parent, own_folder_without_leave), (ROOT_ONLY,)),
-    **dict.fromkeys((read_only_disk, full_disk), (ROOT_ONLY,)),
+    **dict.fromkeys((strangers_folder, another_users_folder, strangers_parent), (ROOT_ONLY,)),
+    **dict.fromkeys((own_folder_without_leave, read_only_disk, full_disk), (ROOT_ONLY,)),
     **dict.fromkeys((*GATEWAY, lost_keys_of_an_open_one, lets_everybody_in), (HAPROXY,)),
     lets_everybody_in_beside_keys_that_others_read: (HAPROXY,),
     strangers_keys: (ROOT_ONLY, HAPROXY),
