@@ -40,13 +40,17 @@ def _mount(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.is_mount())
 
 
-def _let_write(folder: Path, there: Path) -> str:
-    """The command after which this user can write into the folder, `there` being what there is of it."""
+def _let_write(name: str, folder: Path, there: Path) -> str:
+    """The command after which this user can write into the folder that the setting names, or has another one; `there`
+    is what there is of it."""
     if os.statvfs(there).f_flag & os.ST_RDONLY:
         return as_root(f"mount -o remount,rw {shlex.quote(str(_mount(there)))}")
     if there.stat().st_uid == os.getuid():
         return f"chmod u+rwx {shlex.quote(str(there))}"
     owner, quoted = f"{os.getuid()}:{os.getgid()}", shlex.quote(str(folder))
+    if folder == there and there.stat().st_uid:  # another user's, who may be serving from it
+        own = shlex.quote(str(Path.home() / "embedkit" / name))
+        return f"export EMBEDKIT_{name.upper()}={own} && make up"
     if folder == there:
         return as_root(f"chown -R {owner} {quoted}")
     return as_root(f"install -d -m 700 -o {os.getuid()} -g {os.getgid()} {quoted}")
@@ -67,7 +71,7 @@ def disk(folders: Mapping[str, Path]) -> Finding:
         there = _nearest(folder)
         if not os.access(there, os.W_OK):
             detail = f"{there} cannot be written by this user (uid {os.getuid()})"
-            return Finding("disk", "fail", detail, _let_write(folder, there))
+            return Finding("disk", "fail", detail, _let_write(name, folder, there))
         free[name] = shutil.disk_usage(there).free
     least = min(free, key=lambda name: free[name])
     there = _nearest(folders[least])
@@ -81,7 +85,10 @@ def disk(folders: Mapping[str, Path]) -> Finding:
         return Finding("disk", "fail", f"{detail}, and no disk here has more: remove what is largest", look)
     full = [name for name in free if free[name] < MIN_DISK_BYTES]
     moved = " ".join(f"EMBEDKIT_{name.upper()}={shlex.quote(str(roomy / 'embedkit' / name))}" for name in full)
-    return Finding("disk", "fail", detail, f"make down && export {moved} && make up")
+    state = folders["var"] / "state"  # keys, and what is served
+    carried = f'mkdir -p "$EMBEDKIT_VAR" && cp -a {shlex.quote(str(state))} "$EMBEDKIT_VAR" && '
+    move = f"make down && export {moved} && {carried if 'var' in full and state.is_dir() else ''}make up"
+    return Finding("disk", "fail", detail, move)
 
 
 def memory(available: int, held: int) -> Finding:
@@ -116,7 +123,8 @@ def secrets(files: Iterable[Path]) -> Finding:
     for file in there:
         if mode := file.stat().st_mode & 0o077:
             who = "others" if mode & 0o007 else "the group"
-            return Finding("secrets", "note", f"{file} holds a secret and {who} may use it", f"chmod 600 {file}")
+            detail = f"{file} holds a secret and {who} may use it"
+            return Finding("secrets", "note", detail, f"chmod 600 {shlex.quote(str(file))}")
     return Finding("secrets", "ok", f"for this user alone: {', '.join(map(str, there)) or 'there are none'}")
 
 

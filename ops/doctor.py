@@ -177,9 +177,12 @@ def archives(settings: Settings, desired: Mapping[str, Served]) -> Iterator[Find
         except ArchivesError as error:
             yield Finding(f"archive {name}", "fail", str(error), f"{old} && embedkit up {name}")
             continue
-        if verification is None or hash_file(path).sha256 != one.sha256:
+        if hash_file(path).sha256 != one.sha256:
             detail = f"{path.name} is not the file that was verified when it was put into service"
             yield Finding(f"archive {name}", "fail", detail, f"{old} && embedkit up {name}")
+        elif verification is None:  # the archive itself is good, and may be the only one
+            detail = f"what was seen of {path.name} when it was verified is gone"
+            yield Finding(f"archive {name}", "fail", detail, f"embedkit up {name}")
         else:
             yield Finding(f"archive {name}", "ok", f"{path.name}, {verification.fingerprint}")
         yield checks.trained_with(name, trained, versions)

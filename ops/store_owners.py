@@ -22,15 +22,17 @@ from ops.desired import needed
 from ops.errors import OpsError
 from ops.settings import Settings
 from ops.state_files import read_state, write_state
+from ops.torchserve.leftovers import container
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A deployment as it last wrote its record: its var/, its host's name, its files in store/served."""
+    """A deployment as it last wrote its record: its var/, its host's name, its container, its files in store/served."""
 
     file: Path
     var: str
     host: str
+    container: str
     archives: frozenset[str]
 
     @property
@@ -107,7 +109,8 @@ def examine_owners(settings: Settings) -> Iterator[Finding]:
         if one.id == mine:
             continue
         detail = f"{one.var} on {one.host} shares {settings.store}"
-        if one.host != platform.node() or _known(Path(one.var) / "state" / "deployment.json", one.var) == one.id:
+        elsewhere = (one.host, one.container) != (platform.node(), container())
+        if elsewhere or _known(Path(one.var) / "state" / "deployment.json", one.var) == one.id:
             yield Finding("store", "ok", detail)
             continue
         kept = {name for other in found if other != one for name in other.archives}
@@ -140,7 +143,8 @@ def _known(file: Path, var: str) -> str:
 def _read(file: Path) -> Owner:
     try:
         about = read_state(file)
-        return Owner(file, str(about["var"]), str(about["host"]), frozenset(map(str, about["archives"])))
+        archives = frozenset(map(str, about["archives"]))
+        return Owner(file, str(about["var"]), str(about["host"]), str(about.get("container", "")), archives)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OpsError(
             f"{file} is damaged ({error}): `embedkit up` in its deployment writes it anew; without one, remove it"
@@ -155,5 +159,5 @@ def _claimed(file: Path) -> frozenset[str]:
 
 
 def _write(file: Path, settings: Settings, archives: Iterable[str]) -> None:
-    about = {"var": str(settings.var), "host": platform.node(), "archives": sorted(archives)}
-    write_state(file, about)
+    about = {"var": str(settings.var), "host": platform.node(), "container": container()}
+    write_state(file, {**about, "archives": sorted(archives)})

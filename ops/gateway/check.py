@@ -94,7 +94,8 @@ def _closed(settings: Settings, keys: Mapping[str, str] | None) -> str:
 
 
 def _readable(file: Path) -> str:
-    """The command after which the keys that can be understood are taken, and nobody comes in without one."""
+    """The command after which the keys that can be understood are taken, and nobody comes in without one. The
+    file is kept aside: it may be something else that the setting names."""
     quoted = shlex.quote(str(file))
     if os.path.isdir(file):  # noqa: PTH112 - Path.is_dir raises where the folder above may not be read
         return f"mv {quoted} {quoted}.aside && embedkit key add first"
@@ -107,7 +108,7 @@ def _readable(file: Path) -> str:
         "length($1) == 64 && $1 ~ /^[0-9A-F]+$/ && length($2) <= 64 && $2 ~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/ && "
         '$0 == $1 " " $2 && !seen[$1]++ && !seen[$2]++'
     )
-    return f"(umask 077; LC_ALL=C awk '{keys}' {quoted} > {quoted}.new && mv {quoted}.new {quoted})"
+    return f"(umask 077; LC_ALL=C awk '{keys}' {quoted} > {quoted}.new && mv --backup=numbered {quoted}.new {quoted})"
 
 
 def _self_signed(file: Path, host: str) -> str:

@@ -8,7 +8,7 @@ from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
 from ops.gateway.config import haproxy_file
 from ops.gateway.control import give_keys, reload, workers
-from ops.gateway.keys import open_unless_decided, read_keys, write_keys
+from ops.gateway.keys import keys_file, open_unless_decided, read_keys, write_keys
 from ops.gateway.knock import knock
 from ops.gateway.program import files_now, gateway_files, routes_for
 from ops.observers import find_binary, write_files
@@ -79,17 +79,30 @@ def _write(settings: Settings, models: Iterable[Served], *, runs: bool) -> dict[
     return files
 
 
+def _open_as_before(settings: Settings) -> None:
+    """Say in the file of keys that nobody needs one, where an earlier version's haproxy.cfg lets in everybody itself;
+    a file of keys that was lost opens nothing."""
+    file = haproxy_file(settings)
+    if file.exists() and str(keys_file(settings)) not in file.read_text(encoding="utf-8"):
+        open_unless_decided(settings)
+
+
 def follow_models(settings: Settings, models: Iterable[Served]) -> None:
     """Have the gateway serve these models, with the keys that there are: now where it runs, else once it does.
 
     Raises:
         OpsError, ArchivesError: it cannot, or does not.
     """
+    _open_as_before(settings)
     if not _runs(settings):
         _write(settings, models, runs=False)
         return
     files = files_now(settings, models, _binary())
-    open_unless_decided(settings)
+    if not keys_file(settings).exists():
+        raise OpsError(
+            f"the gateway runs and goes by {keys_file(settings)}, which is gone: bring it back, or make keys anew with "
+            "`embedkit key add NAME`; `embedkit up` lets in everybody"
+        )
     _take(settings, files, read_keys(settings))
 
 

@@ -46,6 +46,7 @@ def supervisords(settings: Settings) -> list[psutil.Process]:
         if one.info["status"] != psutil.STATUS_ZOMBIE
         and _is_supervisord(one.info["cmdline"] or [])
         and _is_of(one, one.info["cmdline"], settings)
+        and not leftovers.is_contained(one.pid)
     ]
 
 

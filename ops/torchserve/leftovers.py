@@ -56,11 +56,27 @@ def is_marked(process: psutil.Process, settings: Settings) -> bool:
     return kind == "unix" and is_path(path, socket_file(settings))
 
 
+def container(pid: int | str = "self") -> str:
+    """What tells a process's container from others and from the host, its namespace of processes; empty where the
+    kernel does not say. A container may have the host's name (`--network host`) and the host's paths."""
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def is_contained(pid: int) -> bool:
+    """Whether this process runs in a container that we look into from outside, where our paths are other files."""
+    return container(pid) not in {"", container()}
+
+
 def _alive() -> Iterator[psutil.Process]:
     """Processes that may be ours to end. Another user's never is: sudo shows the command that it runs as its own."""
     for process in psutil.process_iter(["cmdline", "status", "uids"]):
         uids = process.info["uids"]
-        if process.info["status"] != psutil.STATUS_ZOMBIE and uids and os.getuid() in {0, uids.real}:
+        if process.info["status"] == psutil.STATUS_ZOMBIE or not uids or os.getuid() not in {0, uids.real}:
+            continue
+        if not is_contained(process.pid):
             yield process
 
 

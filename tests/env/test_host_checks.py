@@ -1,5 +1,6 @@
 """The doctor's checks of the machine; tests/ops/test_doctor.py runs the commands that they name."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,16 @@ def test_disk_looks_at_the_nearest_existing_folder(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(host_checks, "MIN_DISK_BYTES", 1 << 60)
     nowhere = host_checks.disk({"var": tmp_path})
     assert (nowhere.status, "no disk here has more" in nowhere.detail) == ("fail", True)
+
+
+def test_a_var_that_moves_takes_its_state_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere without its keys the gateway would be open, and nobody would know what was served."""
+    keys, roomy = tmp_path / "var" / "state" / "gateway-keys", tmp_path / "more room"
+    keys.parent.mkdir(parents=True)
+    keys.write_text("a key")
+    monkeypatch.setattr(host_checks, "LITTLE_DISK_BYTES", 1 << 60)
+    monkeypatch.setattr(host_checks, "MIN_DISK_BYTES", 1 << 60)
+    monkeypatch.setattr(host_checks, "_roomy", lambda: roomy)
+    fix = host_checks.disk({"var": tmp_path / "var"}).fix
+    subprocess.run(["bash", "-c", f"make() {{ :; }}\n{fix}"], check=True)
+    assert (roomy / "embedkit" / "var" / "state" / "gateway-keys").read_text() == "a key"

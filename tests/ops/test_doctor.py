@@ -22,6 +22,7 @@ import orjson
 import psutil
 import pytest
 
+from archives.store import verification_path
 from env.cgroup import Memory
 from env.checks import as_root
 from env.hardware import Hardware, detect, own_bytes
@@ -159,6 +160,19 @@ def strangers_folder(place: Place) -> str:
     return unwritable(place)
 
 
+def another_users_folder(place: Place) -> str:
+    """It stays that user's: a store may be shared, and what is served from it would go."""
+    place.settings.var.mkdir()
+    os.chown(place.settings.var, 12345, 12345)
+    home = place.folder / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    place.environ["HOME"] = str(home)
+    place.shim("make", "true")  # as root it would leave settings that this user cannot read
+    place.after = lambda: same(place.settings.var.stat().st_uid, 12345)
+    return unwritable(place)
+
+
 def strangers_parent(place: Place) -> str:
     return unwritable(place)
 
@@ -219,8 +233,10 @@ def damaged_keys(place: Place) -> str:
         good, _ = with_new(good, name)
     write_keys(place.settings, good)
     content = keys_file(place.settings).read_bytes()
-    keys(place, b"\xff\xfe\n" + content + b"abc alice\n" + content + b"0" * 64 + b" two words\n")
-    place.after = lambda: same(read_keys(place.settings), good)
+    damaged = b"\xff\xfe\n" + content + b"abc alice\n" + content + b"0" * 64 + b" two words\n"
+    keys(place, damaged)
+    aside = Path(f"{keys_file(place.settings)}.~1~")
+    place.after = lambda: same((read_keys(place.settings), aside.read_bytes()), (good, damaged))
     return "is no text"
 
 
@@ -373,12 +389,22 @@ def missing_archive(place: Place) -> str:
     return archive.name
 
 
+def lost_verification(place: Place) -> str:
+    """The archive, which is good, stays the file that it was."""
+    archive = packed(place)
+    verification_path(archive).unlink()
+    inode = archive.stat().st_ino
+    place.after = lambda: same(archive.stat().st_ino, inode)
+    return "when it was verified is gone"
+
+
 CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
     (taken_ports, "EMBEDKIT_INFERENCE_PORT="),
     (other_host, "EMBEDKIT_HOST=127.0.0.1 make up"),
     (bad_java_home, "unset JAVA_HOME"),
     (few_files, as_root("prlimit")),
     (strangers_folder, "sudo chown"),
+    (another_users_folder, "export EMBEDKIT_VAR="),
     (strangers_parent, "sudo install -d"),
     (own_folder_without_leave, "chmod u+rwx"),
     (read_only_disk, "mount -o remount,rw"),
@@ -403,6 +429,7 @@ CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
     (changed_in_place, "rm -f"),
     (cut_off, "rm -f"),
     (missing_archive, "rm -f"),
+    (lost_verification, "embedkit up tiny"),
     (unknown_default, "EMBEDKIT_DEFAULT_MODEL="),
     (served_and_unknown, "embedkit down gone"),
     (too_many_workers, f"{sys.executable} -m ops.tune.write"),
@@ -410,8 +437,8 @@ CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
 )
 GATEWAY = (keys_that_others_read, damaged_keys, keys_in_a_folder, open_to_all, open_with_tls, lost_keys)
 MARKS: dict[Callable[[Place], str], tuple[pytest.MarkDecorator, ...]] = {
-    **dict.fromkeys((strangers_folder, strangers_parent, own_folder_without_leave), (ROOT_ONLY,)),
-    **dict.fromkeys((read_only_disk, full_disk), (ROOT_ONLY,)),
+    **dict.fromkeys((strangers_folder, another_users_folder, strangers_parent), (ROOT_ONLY,)),
+    **dict.fromkeys((own_folder_without_leave, read_only_disk, full_disk), (ROOT_ONLY,)),
     **dict.fromkeys((*GATEWAY, lost_keys_of_an_open_one, lets_everybody_in), (HAPROXY,)),
     lets_everybody_in_beside_keys_that_others_read: (HAPROXY,),
     strangers_keys: (ROOT_ONLY, HAPROXY),

@@ -66,6 +66,18 @@ def test_a_reader_of_our_files_is_not_ours(tmp_path: Path) -> None:
         assert other.is_running()
 
 
+@pytest.mark.needs("root")
+def test_what_runs_in_a_container_is_not_ours(tmp_path: Path) -> None:
+    """The host's root sees its processes too: with the same paths, which are other files there, they live."""
+    settings = settings_in(tmp_path)
+    words = ["unshare", "--pid", "--fork", "--kill-child", "sleep", "60"]
+    with subprocess.Popen(words, env=os.environ | {leftovers.MARK: f"unix://{socket_file(settings)}"}) as outside:
+        while not (inside := psutil.Process(outside.pid).children()) or inside[0].name() != "sleep":
+            time.sleep(0.02)
+        assert [one.pid for one in leftovers.everything(settings)] == [outside.pid]
+        outside.kill()
+
+
 def test_ours_are_known_where_a_link_leads_now(tmp_path: Path) -> None:
     """A var/ that was moved, with a link left in its place, still has the processes that were started before."""
     (tmp_path / "now").mkdir()

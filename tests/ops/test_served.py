@@ -232,6 +232,20 @@ def test_the_doctor_names_a_deployment_that_is_gone(two: tuple[Settings, Setting
     assert restarts(a, shared)
 
 
+def test_nothing_is_said_to_be_gone_that_may_be_in_a_container(
+    two: tuple[Settings, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `--network host` it has this host's name, and its var/ is not to be seen from here."""
+    a, b = two
+    identity(a)
+    with monkeypatch.context() as inside:
+        inside.setattr(store_owners, "container", lambda: "pid:[1]")
+        serve(b, "m", "1")
+    shutil.rmtree(b.var)
+    (there,) = examine_owners(a)
+    assert (there.status, there.fix) == ("ok", "")
+
+
 def test_a_damaged_record_removes_nothing(two: tuple[Settings, Settings]) -> None:
     """Nobody knows what that deployment needs: the doctor says so, and its own next start mends it."""
     a, b = two

@@ -2,7 +2,10 @@
 
 import os
 import stat
+import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,33 @@ def test_what_others_could_do_is_taken_from_them(tmp_path: Path) -> None:
     settings.store.mkdir(mode=0o777)
     keep_private(settings)
     assert (mode(settings.var), mode(settings.store)) == (0o750, 0o755)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_volume_for_a_group_is_taken_as_it_is(mounted: bool) -> None:
+    """Kubernetes mounts it as root's, and writable for `fsGroup`; another user's folder is refused."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as until:
+        folder = Path(name)
+        folder.chmod(0o755)
+        var = folder / "var"
+        var.mkdir()
+        if mounted:
+            subprocess.run(["mount", "-t", "tmpfs", "none", var], check=True)
+            until.callback(lambda: subprocess.run(["umount", var], check=True))
+        os.chown(var, 0, 10001)
+        var.chmod(0o2777)
+        child = os.fork()
+        if child == 0:
+            os.setgroups([10001])
+            os.setgid(10001)
+            os.setuid(10001)
+            try:
+                keep_private(Settings(var=var, store=var / "store"))
+            except PermissionError:
+                os._exit(1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if mounted else 1)
 
 
 @pytest.mark.usefixtures("careless")

@@ -1,17 +1,17 @@
 """A certificate for the gateway."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.programs import path
+
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Certificate and key for 127.0.0.1 in one file, signed by itself."""
-    openssl = shutil.which("openssl")
-    assert openssl, "openssl is missing: apt-get install -y openssl (.ci/debian.sh)"
+    openssl = path("openssl")
     folder = tmp_path_factory.mktemp("tls")
     key, chain = folder / "key.pem", folder / "chain.pem"
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]

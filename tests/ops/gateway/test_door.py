@@ -106,6 +106,8 @@ def test_an_open_gateway_of_an_earlier_version_stays_open(settings: Settings) ->
         live.follow_models(settings, [])
         assert (models(settings), knock(settings)) == (200, "open")
     assert str(keys_file(settings)) in haproxy_file(settings).read_text()
+    earlier(settings)
+    live.follow_models(settings, [])  # stopped
     with started(settings):
         assert (models(settings), knock(settings)) == (200, "open")
 
@@ -117,6 +119,17 @@ def test_without_the_file_of_keys_nothing_starts(settings: Settings) -> None:
     done = subprocess.run(gateway_command(haproxy(), settings), capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 1
     assert str(keys_file(settings)) in done.stderr
+
+
+def test_a_running_gateway_that_lost_the_file_is_not_opened(settings: Settings) -> None:
+    """A deploy, or a model taken out, names the file that is gone, and the keys stay what they were."""
+    write_keys(settings, KEYS)
+    with started(settings):
+        keys_file(settings).unlink()
+        with pytest.raises(OpsError, match=r"gateway-keys, which is gone: bring it back, or make keys anew"):
+            live.follow_models(settings, [])
+        assert (models(settings), models(settings, headers=USE)) == (401, 200)
+    assert not keys_file(settings).exists()
 
 
 def test_a_file_of_the_users_is_never_opened(tmp_path: Path) -> None:
