@@ -182,7 +182,7 @@ def test_one_that_does_not_end_is_killed(settings: Settings, family: list[psutil
     assert not any(map(is_alive, family))
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.needs("root")  # which alone can become another user
 def test_another_users_is_named(settings: Settings, family: list[psutil.Process]) -> None:
     """It is not ours to end: whose it is, is said."""
     socket_file(settings).unlink()
