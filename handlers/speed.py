@@ -113,8 +113,7 @@ def known(
     found = _read(file, of)
     if found is None or glance() * _FASTER < found.seconds_a_token:
         speed, now = measure(), _read(file, of)
-        if now not in {None, found}:
-            assert now is not None
+        if now is not None and now != found:
             return now  # another worker's, meanwhile
         found = speed
         _write(file, orjson.dumps({"of": of, "speed": speed}, option=orjson.OPT_INDENT_2))
