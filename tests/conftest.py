@@ -2,6 +2,8 @@
 
 A name is a program of tests/programs.py or one of `RIGHTS`. Where it is lacking the test is skipped, by name, and one
 line at the end tells what was not proven; with CI=true the test fails.
+
+Where pytest runs in several processes, a file's tests stay in one, and all that share the running service in another.
 """
 
 import functools
@@ -16,7 +18,7 @@ from ops.torchserve import confine
 from tests.programs import PACKAGES, PATH, find, must_prove
 
 os.environ["PATH"] = PATH
-LACKING = pytest.StashKey[Counter[str]]()
+LACKING = "lacking"  # a property of the skipped test, which reaches its report from any process
 
 
 def _namespaces() -> bool:
@@ -56,11 +58,12 @@ def lacking(item: pytest.Item) -> list[str]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    counted = config.stash[LACKING] = Counter()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        group = "service" if item.get_closest_marker("e2e") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
         if missing := lacking(item):
-            counted.update(missing)
+            item.user_properties.extend((LACKING, name) for name in missing)
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
 
 
@@ -71,10 +74,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> Generator[None, None, None]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
     yield
-    if counted := config.stash.get(LACKING, Counter()):
+    skipped = terminalreporter.getreports("skipped")
+    counted = Counter(name for report in skipped for key, name in report.user_properties if key == LACKING)
+    if counted:
         told = "; ".join(f"{name}: {number} test{'s'[: number > 1]}" for name, number in sorted(counted.items()))
         terminalreporter.write_line(f"not proven here, for want of {told}", yellow=True)

@@ -28,18 +28,19 @@ def test_of_none(): ...
 """
 
 
-def run(folder: Path, text: str, ci: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, text: str, ci: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run pytest, with the project's conftest.py, on a file of tests."""
     (folder / "test_it.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = needs(*names)\n")
-    command = [sys.executable, "-m", "pytest", "-ra", "--strict-markers", "-p", "tests.conftest"]
+    command = [sys.executable, "-m", "pytest", "-ra", "--strict-markers", "-p", "tests.conftest", *options]
     environ = os.environ | {"CI": ci, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, env=environ, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_what_is_lacking_is_skipped_by_name_and_counted(tmp_path: Path) -> None:
-    """Each skip names program and package, and one line at the end counts them; the rest runs."""
-    done = run(tmp_path, LACKING, ci="")
+@pytest.mark.parametrize("options", [(), ("-n", "2", "--dist", "loadgroup")])
+def test_what_is_lacking_is_skipped_by_name_and_counted(options: tuple[str, ...], tmp_path: Path) -> None:
+    """Each skip names program and package, and one line at the end counts them, in one process or two."""
+    done = run(tmp_path, LACKING, "", *options)
     assert done.returncode == 0, done.stdout
     skip = r"^SKIPPED .*test_it.py:\d+: needs no-such-program \(its-package\)$"
     assert len(re.findall(skip, done.stdout, re.MULTILINE)) == 2
