@@ -7,7 +7,7 @@ Where the longest text alone takes more than that rest, as much is kept for it, 
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .card import ServingCard
 from .deadline import Deadline
@@ -62,6 +62,12 @@ class Admission:
     def one_text_fits(self) -> bool:
         """Whether the longest text alone can be computed in time."""
         return self._text_s <= self._request_s
+
+    def if_faster(self, seconds_a_token: float) -> "Admission":
+        """The limits where short texts take so long now, if that is less than what was measured."""
+        if self.speed is None or seconds_a_token >= self.speed.seconds_a_token:
+            return self
+        return replace(self, speed=self.speed.scaled(seconds_a_token / self.speed.seconds_a_token))
 
     def share(self, lengths: Sequence[int]) -> float:
         """About which part of what one request may cost computing these texts takes; where that is not known, of 16

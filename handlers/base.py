@@ -9,7 +9,9 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +26,7 @@ from .card import CARD_NAME, ServingCard
 from .deadline import Deadline, PartlyComputedError
 from .devices import choose, look
 from .engine import Engine, load_engine
-from .errors import InternalError, OverloadedError, RequestError
+from .errors import InternalError, OverloadedError, RequestError, TooLargeError
 from .failures import leave_worker_on_cuda_error
 from .isolation import contained, grouped, together_or_apart
 from .items import Item
@@ -42,6 +44,7 @@ _JSON = "application/json"
 # Beyond that, requests with little text do not wait until all of it is tokenized.
 _TOGETHER_CHARACTERS = 1 << 17
 _TEXTS_AT_A_TIME = 256
+_LOOK_AGAIN_S = 60.0
 RESPONSE_TIMEOUT_S = 120  # TorchServe's own, where model-config.yaml names none
 
 
@@ -75,7 +78,7 @@ class EmbeddingHandler:
             self.engine = load_engine(card, folder, choice, check=self.check_model)
             self.engine.warm_up()
             timeout_s = float((context.model_yaml_config or {}).get("responseTimeout", RESPONSE_TIMEOUT_S))
-            self._admission = admission_for(card, self.engine, choice.name, timeout_s)
+            self._admission, self._looked_at = admission_for(card, self.engine, choice.name, timeout_s), -inf
         except Exception as error:
             leave_worker_on_cuda_error(error)
             log.error("embedkit: cannot serve %s: %s", context.model_name, error)  # noqa: TRY400 - the worker logs the traceback
@@ -202,7 +205,7 @@ class EmbeddingHandler:
                         max_bytes=self.card.max_answer_bytes,
                     )
                     item.characters = self.engine.tokenizer.characters(request.texts)
-                    self._admission.check([], len(request), item.characters, self.engine.shapes)
+                    self._admit([], item)
 
         item = Item()
         contained(item, read)
@@ -226,7 +229,7 @@ class EmbeddingHandler:
             ]
             try:
                 self._check(tokens, request)
-                self._admit(tokens, item)
+                self._admit([len(each.ids) for each in tokens], item)
                 item.tokens = tokens
             except RequestError as error:
                 item.error = error
@@ -238,7 +241,7 @@ class EmbeddingHandler:
         for start in range(0, len(item.request), _TEXTS_AT_A_TIME):
             some = item.request.texts[start : start + _TEXTS_AT_A_TIME]
             tokens += self.engine.tokenizer.encode_texts(some, deadline)
-            self._admit(tokens, item)
+            self._admit([len(each.ids) for each in tokens], item)
         self._check(tokens, item.request)
         item.tokens = tokens
 
@@ -251,10 +254,19 @@ class EmbeddingHandler:
             unembedded=self.engine.unembedded,
         )
 
-    def _admit(self, tokens: Sequence[Tokens], item: Item) -> None:
+    def _admit(self, lengths: Sequence[int], item: Item) -> None:
+        """Before a request is refused for its time, the speed is looked at again: it may come from a busier moment."""
         assert item.request is not None
-        lengths = [len(each.ids) for each in tokens]
-        self._admission.check(lengths, len(item.request), item.characters, self.engine.shapes)
+        about = (lengths, len(item.request), item.characters, self.engine.shapes)
+        try:
+            self._admission.check(*about)
+        except TooLargeError:
+            if time.monotonic() < self._looked_at + _LOOK_AGAIN_S:
+                raise
+            self._admission = self._admission.if_faster(self.engine.seconds_a_token())
+            self._looked_at = time.monotonic()
+            self.facts = replace(self.facts, max_request_tokens=self._admission.request_tokens)
+            self._admission.check(*about)
 
     def _embed(self, items: Sequence[Item], deadline: Deadline) -> None:
         batch = [tokens for item in items for tokens in item.tokens]

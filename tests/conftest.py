@@ -57,11 +57,14 @@ def lacking(item: pytest.Item) -> list[str]:
     return [missing for name in named if (missing := lack(name))]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    group = "service" if item.get_closest_marker("e2e") else str(item.path)
+    item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        group = "service" if item.get_closest_marker("e2e") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
         if missing := lacking(item):
             item.user_properties.extend((LACKING, name) for name in missing)
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))

@@ -182,6 +182,36 @@ def test_a_speed_that_is_too_slow_does_not_last(make: Make, speed_folder: Path) 
     assert again > limit / 2
 
 
+def test_a_limit_from_a_busy_moment_refuses_nobody(
+    make: Make, speed_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was loaded beside much other work looks at its speed again before it refuses, and tells the limit
+    that it has then."""
+    make()
+    slowed(speed_folder, 0.002)
+    with monkeypatch.context() as busy:
+        busy.setattr(Engine, "seconds_a_token", lambda _: 0.002)
+        worker = make()
+    limit = worker.handler.facts.max_request_tokens
+    assert len(worker.ask_one(json_body({"input": [words(100, seed) for seed in range(4)]})).vectors) == 4
+    assert worker.ask_one(Sent([], {"describe": "True"})).json["max_request_tokens"] > 2 * limit
+
+
+def test_refusals_cost_little(make: Make, speed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking takes a tenth of a second: requests that are too large in truth do not make a worker look each time."""
+    worker = make()
+    looks = []
+
+    def look(_: Engine) -> float:
+        looks.append("")
+        return 0.01
+
+    monkeypatch.setattr(Engine, "seconds_a_token", look)
+    large = json_body({"input": [words(200, seed) for seed in range(800)]})
+    assert [answer.status for answer in (worker.ask_one(large), worker.ask_one(large))] == [413, 413]
+    assert len(looks) == 1
+
+
 def test_no_pass_is_long(make: Make, speed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass takes a small part of the time, so that one begun last is over in time: where the model is slow, passes
     are smaller."""
