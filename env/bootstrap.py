@@ -33,6 +33,7 @@ from env.conda import prefix_problem
 from env.door import in_conda
 from env.errors import PinError
 from env.installer import SAYS, SetupError, installer, say, take_lock
+from env.paths import refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CONDA = in_conda(os.environ, Path(sys.prefix))
@@ -204,6 +205,8 @@ def main() -> int:
     parser.add_argument("--repair", action="store_true", help="build the environment anew")
     wanted = parser.parse_args()
     try:
+        if why := refusal(ROOT, checkout=True) or refusal(VENV, checkout=True):
+            raise SetupError(f"{why}: move the checkout to a folder without it")
         with only_one(ROOT / "var" / "set-up.lock"):
             build(chosen(), dev=wanted.dev, repair=wanted.repair)
     except (PinError, SetupError) as error:

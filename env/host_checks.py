@@ -18,17 +18,17 @@ LITTLE_MEMORY_BYTES = 2 << 30
 MIN_OPEN_FILES = 4096
 
 
-def host(name: str) -> Finding:
-    """Whether the address to listen on is one of this machine's."""
+def host(name: str, setting: str = "host") -> Finding:
+    """Whether the address to listen on is one of this machine's; `setting` names it. A name means IPv4."""
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
     try:
-        addresses = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        family, *_, address = addresses[0]
+        address = socket.getaddrinfo(name, 0, family, socket.SOCK_STREAM)[0][-1]
         with socket.socket(family) as listener:
-            listener.bind((address[0], 0))
+            listener.bind(address)
     except (OSError, UnicodeError) as error:
-        detail = f"host {name!r} is no address of this machine: {error}"
-        return Finding("host", "fail", detail, "EMBEDKIT_HOST=127.0.0.1 make up")
-    return Finding("host", "ok", f"listening on {name}")
+        detail = f"{name!r} is no address of this machine: {error}"
+        return Finding(setting, "fail", detail, f"EMBEDKIT_{setting.upper()}=127.0.0.1 make up")
+    return Finding(setting, "ok", f"listening on {name}")
 
 
 def _nearest(folder: Path) -> Path:

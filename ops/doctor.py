@@ -34,10 +34,11 @@ from ops.desired import (
 from ops.errors import OpsError
 from ops.gateway.check import examine_gateway
 from ops.observers import find_binary
-from ops.preflight import needed_listeners, repairer
+from ops.preflight import addresses, needed_listeners, repairer
 from ops.served import published
 from ops.settings import ROOT, Settings
 from ops.store_owners import examine_owners
+from ops.supervisor.config import unfit_paths
 from ops.supervisor.process import unanswering
 from ops.torchserve import confine
 from ops.torchserve.launcher import in_force
@@ -76,9 +77,24 @@ def supervision(settings: Settings) -> Iterator[Finding]:
         yield Finding("supervisord", "fail", str(silent), "embedkit up")
 
 
+def paths(settings: Settings) -> Finding:
+    """Whether every program can take every path."""
+    name, why = next(unfit_paths(settings), ("", ""))
+    if not name:
+        return Finding("paths", "ok", "every program can take them")
+    home = Path.home() / "embedkit"
+    fix = f"export EMBEDKIT_{name.upper()}={shlex.quote(str(home / name))} && make up"
+    if name == "checkout":
+        moved = shlex.quote(str(home))
+        fix = f"mv {shlex.quote(str(ROOT))} {moved} && make -C {moved} repair"
+    return Finding("paths", "fail", f"{name}: {why}", fix)
+
+
 def machine(settings: Settings, hardware: Hardware, models: Iterable[int]) -> Iterator[Finding]:
-    """Address, ports, disks, memory, limits, kernel and secrets; `models` are pids whose memory counts as free."""
-    yield host_checks.host(settings.host)
+    """Paths, addresses, ports, disks, memory, limits, kernel and secrets; the memory of the pids `models` counts as
+    free."""
+    yield paths(settings)
+    yield from addresses(settings)
     ours = {one.pid for one in everything(settings)}
     yield ports(needed_listeners(settings), ours, settings.ports.values())
     yield host_checks.disk({"var": settings.var, "store": settings.store})

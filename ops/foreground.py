@@ -56,6 +56,7 @@ def run_service(settings: Settings, names: Iterable[str], progress: Progress, *,
     Raises:
         OpsError, ArchivesError: what keeps it from serving, with the next step.
     """
+    supervisor_config.check_paths(settings)
     keep_private(settings)
     with exclusive(lock_file(settings), progress.say):
         if Supervisor(settings).running():

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from env import checks, host_checks
-from env.checks import Repair, repair_by
+from env.checks import Finding, Repair, repair_by
 from env.chooser import ChoiceError, installed
 from env.door import door
 from env.ports import ports
@@ -32,6 +32,12 @@ def needed_listeners(settings: Settings) -> dict[str, tuple[str, int]]:
     return {name: (public.get(name, "127.0.0.1"), port) for name, port in settings.needed_ports.items()}
 
 
+def addresses(settings: Settings) -> list[Finding]:
+    """A finding an address that is listened on."""
+    found = [host_checks.host(settings.host)]
+    return found if settings.gateway == "off" else [*found, host_checks.host(settings.gateway_host, "gateway_host")]
+
+
 def preflight(settings: Settings) -> None:
     """Refuse a start that could not succeed.
 
@@ -45,7 +51,7 @@ def preflight(settings: Settings) -> None:
         flavour = "cpu"
     findings = [
         checks.jdk(os.environ, repairer()(flavour)),
-        host_checks.host(settings.host),
+        *addresses(settings),
         ports(needed_listeners(settings), ours, settings.ports.values()),
         host_checks.disk({"var": settings.var, "store": settings.store}),
     ]

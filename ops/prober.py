@@ -13,6 +13,8 @@ from ops.probe import Probe, Reference
 
 log = logging.getLogger("embedkit.prober")
 
+FIRST_S = 1.0  # between tries of a model that has not been right yet: while it loads, `up` waits to hear of it
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -39,22 +41,32 @@ class Prober:
         self._targets, self._probe, self._interval_s, self._heard = targets, probe, interval_s, heard
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
+        self._right: set[str] = set()  # the models that have been, since they are targets
+        self._awaited = False
 
     def run(self, stop: threading.Event) -> None:
-        """Try at once and then at the interval, until `stop`."""
-        due = time.monotonic()
+        """Try at once and then at the interval, until `stop`; a model that has not been right yet each second."""
+        due = whole = time.monotonic()
         while not stop.wait(max(0.0, due - time.monotonic())):
-            due = time.monotonic() + self._interval_s
+            now = time.monotonic()
             try:
-                self.round()
+                self.round(first_only=now < whole)
             except Exception:  # else the canaries end for good, and their last success stays on show
                 log.exception("beginning a round")
+            if now >= whole:
+                whole = now + self._interval_s
+            due = min(whole, now + FIRST_S) if self._awaited else whole
 
-    def round(self) -> None:
-        """Begin a try of each target, but for those whose last one has not come back."""
-        for model, reference in self._targets().items():
+    def round(self, *, first_only: bool = False) -> None:
+        """Begin a try of each target, or of those that have not been right yet, but for those whose last one has not
+        come back."""
+        targets = self._targets()
+        with self._lock:
+            self._right &= targets.keys()
+            self._awaited = self._right != targets.keys()
+        for model, reference in targets.items():
             with self._lock:
-                if model in self._under_way:
+                if model in self._under_way or (first_only and model in self._right):
                     continue
                 self._under_way.add(model)
             threading.Thread(target=self._try, args=(model, reference), name=f"probe {model}", daemon=True).start()
@@ -63,6 +75,8 @@ class Prober:
         try:
             probe = self._probe(model, reference)
             with self._lock:
+                if probe.ok:
+                    self._right.add(model)
                 self._heard(Tried(probe, time.time()))
         except Exception:
             log.exception("trying %s", model)

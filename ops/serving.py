@@ -45,7 +45,8 @@ def tail(path: Path, lines: int = 15) -> str:
     return "\n".join(f"    {line}" for line in content[-lines:])
 
 
-def _failure(text: str, log: Path) -> OpsError:
+def with_log(text: str, log: Path) -> OpsError:
+    """An error that ends with the last lines of a log."""
     last = tail(log)
     return OpsError(f"{text}. The last lines of {log}:\n{last}" if last else f"{text}: see {log}")
 
@@ -79,7 +80,7 @@ class _Wait:
         self._pids |= {worker.pid for worker in loaded.workers if worker.pid > 0}
         if loaded.ready < max(1, loaded.min_workers):
             if not loaded.ready and len(self._pids) > LOADS * max(1, loaded.min_workers):
-                raise _failure(f"{self.model}: its workers end while they load it", settings.logs / "model.log")
+                raise with_log(f"{self.model}: its workers end while they load it", settings.logs / "model.log")
             return None
         found = probe(settings, self.model, self.expected.reference, version=wanted)
         if found.outcome == "wrong_vector":
@@ -94,7 +95,7 @@ class _Wait:
         if self.expected.version and now - self._absent_since > GONE_S:
             raise VersionGoneError(f"{self.model}: TorchServe does not have version {self.expected.version} any more")
         if now - self._absent_since > ABSENT_S:
-            raise _failure(f"{self.model}: TorchServe could not load its archive", settings.logs / "ts.log")
+            raise with_log(f"{self.model}: TorchServe could not load its archive", settings.logs / "ts.log")
 
 
 def wait_until_serving(
@@ -114,7 +115,7 @@ def wait_until_serving(
     while True:
         program = supervisor.program("torchserve")
         if program.state in {"FATAL", "STOPPED", "BACKOFF"}:  # BACKOFF: it ended before it counted as started
-            raise _failure(
+            raise with_log(
                 f"torchserve is {program.state} {program.spawn_error}".strip(), settings.logs / "torchserve.log"
             )
         for wait in [one for one in waits if one.model not in answered]:
@@ -127,7 +128,7 @@ def wait_until_serving(
             waited = time.monotonic() - started
             if waited > wait.expected.startup_s:
                 text = f"{wait.model}: no answer after {waited:.0f} s ({wait.state})"
-                raise _failure(text, settings.logs / "model.log")
+                raise with_log(text, settings.logs / "model.log")
             if shown.get(wait.model) != wait.state:
                 shown[wait.model] = wait.state
                 progress(f"{wait.model}: {wait.state}")

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import ipaddress
 import os
 import re
 import sys
@@ -42,6 +43,27 @@ OBSERVERS = ("prometheus", "alertmanager", "grafana")
 OPTIONAL = ("gateway", *OBSERVERS)
 Run = Literal["auto", "on", "off"]
 RUN = "`auto`: where it is installed and its port is free; `on`: or `embedkit up` refuses; `off`: never"
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def _is_address(value: str) -> str:
+    try:
+        if not _HOST_NAME.fullmatch(value):
+            ipaddress.IPv6Address(value.replace("%", "!"))  # nor one with a zone, which no URL here has
+    except ValueError:
+        raise ValueError("is no address and no name of a host: write it without port, brackets and zone") from None
+    return value
+
+
+def _is_ipv4(value: str) -> str:
+    if ":" in value:
+        raise ValueError(
+            "TorchServe cannot listen on IPv6: take an IPv4 address; `gateway_host`, where clients come in, may be IPv6"
+        )
+    return value
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
 LocalPath = Annotated[Path, AfterValidator(lambda path: (ROOT / path).resolve())]
 
 
@@ -63,7 +85,12 @@ def bracketed(host: str) -> str:
 
 def met_at(host: str) -> str:
     """Where this machine meets what listens on an address, bracketed."""
-    return "127.0.0.1" if host in {"0.0.0.0", "::"} else bracketed(host)  # noqa: S104 - compared, not bound
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a name
+        return host
+    loopback = "127.0.0.1" if address.version == 4 else "::1"
+    return bracketed(loopback if address.is_unspecified else host)
 
 
 class SettingsError(OpsError):
@@ -75,7 +102,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    host: str = Field("127.0.0.1", description="address that inference listens on; what is public is `gateway_host`")
+    host: Annotated[Address, AfterValidator(_is_ipv4)] = Field(
+        "127.0.0.1", description="IPv4 address that inference listens on; what is public is `gateway_host`"
+    )
     inference_port: Port = Field(8080, description="TorchServe's inference API")
     management_port: Port = Field(8081, description="TorchServe's management API, always on loopback")
     metrics_port: Port = Field(8082, description="TorchServe's own metrics, always on loopback")
@@ -100,7 +129,7 @@ class Settings(BaseModel):
     stop_timeout_s: int = Field(30, ge=1, description="seconds a stopping TorchServe has before it is killed")
 
     gateway: Run = Field("auto", description=f"run HAProxy as the gateway. {RUN}")
-    gateway_host: str = Field("127.0.0.1", description="address that the gateway listens on")
+    gateway_host: Address = Field("127.0.0.1", description="address that the gateway listens on")
     gateway_open: bool = Field(False, description="let `gateway_host` be public without keys or without TLS")
     gateway_keys: LocalPath | None = Field(
         None, description="file of API keys, written by `embedkit key`; left out: `var/state/gateway-keys`"
@@ -162,6 +191,11 @@ class Settings(BaseModel):
     def ports_of(self, program: str) -> dict[str, int]:
         """Listener name → port of one program of supervisord."""
         return {listener: port for listener, port in self.ports.items() if program_of(listener) == program}
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Setting → path, of every setting that is one."""
+        return {name: value for name in type(self).model_fields if isinstance(value := getattr(self, name), Path)}
 
     # Where things lie below var/.
     @property

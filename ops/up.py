@@ -12,6 +12,7 @@ from env.hardware import Hardware, detect
 from env.jdk import find_jdk
 from env.ports import port_is_free
 from ops import observers
+from ops.answering import wait_until_answering
 from ops.deploy.command import START_ALLOWANCE_S, check_room
 from ops.deploy.converge import Converging, Limits
 from ops.deploy.plan import next_step
@@ -84,7 +85,10 @@ def _optional(
             held = in_force(settings).ports
         running = {one.name for one in supervisor.programs() if one.alive}
         ours = {listener: port for listener, port in held.items() if program_of(listener) in running}
-    planned = observers.plan(settings, ours=ours, port_is_free=lambda port: port_is_free("127.0.0.1", port))
+    hosts = {settings.gateway_port: settings.gateway_host}
+    planned = observers.plan(
+        settings, ours=ours, port_is_free=lambda port: port_is_free(hosts.get(port, "127.0.0.1"), port)
+    )
     for note in planned.notes:
         progress.say(note)
     gateway = next((one for one in planned.programs if one.name == "gateway"), None)
@@ -207,7 +211,6 @@ def make_ready(
     Raises:
         OpsError, ArchivesError: what keeps them from being served, with the next step.
     """
-    supervisor_config.check_paths(settings)
     preflight(settings)
     prepared = {name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()}
     goal = _goal(settings, prepared, progress)
@@ -222,6 +225,7 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
         OpsError, ArchivesError: what keeps it from serving, with the next step.
     """
     started = time.monotonic()
+    supervisor_config.check_paths(settings)
     keep_private(settings)
     with exclusive(lock_file(settings), progress.say):
         specs = wanted_specs(settings, names)
@@ -232,6 +236,7 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
         probes = wait_until_serving(
             settings, {name: Expected(references[name], startup_s) for name in goal}, progress.say
         )
+        wait_until_answering(settings, {name: references[name] for name in goal}, progress.say)
         prune(settings)
         changes_file(settings).unlink(missing_ok=True)
     return Up(probes, time.monotonic() - started)

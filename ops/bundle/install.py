@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import platform
+import shlex
 import shutil
 import sys
 import tarfile
@@ -204,7 +205,8 @@ def install(bundle: Path, target: Path, advance: Advance = lambda step, done, to
 
 def next_steps(done: Installed) -> str:
     """What to do in the new checkout."""
-    return f"  cd {done.target}\n  TORCH={done.torch} make up PYTHON={sys.executable}"
+    folder, python = shlex.quote(str(done.target)), shlex.quote(sys.executable)
+    return f"  cd {folder}\n  TORCH={done.torch} make up PYTHON={python}"
 
 
 def _told(step: str, done: int, total: int) -> None:

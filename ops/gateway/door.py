@@ -49,7 +49,7 @@ if {{ req.hdrs,length gt {HEADER_BYTES} }}
 
 def _keys(settings: Settings) -> str:
     """Who it is, and whether that one may: the file of keys decides, not this configuration."""
-    known = f"map({path_word(keys_file(settings))})"
+    known = f'map("{path_word(keys_file(settings))}")'
     refused = error(
         401,
         "invalid_api_key",

@@ -12,6 +12,7 @@ from ops.gateway.keys import keys_file, open_unless_decided, read_keys, write_ke
 from ops.gateway.knock import knock
 from ops.gateway.program import files_now, gateway_files, routes_for
 from ops.observers import find_binary, write_files
+from ops.serving import with_log
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
 from ops.taken import Taken, inputs
@@ -64,7 +65,8 @@ def _workers(settings: Settings, *, but: Set[int] = frozenset()) -> set[int]:
         if found - but:
             return found
         if time.monotonic() > deadline:
-            raise OpsError(f"{said} within {RELOAD_S:.0f} s: see {settings.logs / 'gateway.log'}")
+            said = f"{said} within {RELOAD_S:.0f} s: mend it, or set EMBEDKIT_GATEWAY=off, then `embedkit up` again"
+            raise with_log(said, settings.logs / "gateway.log")
         time.sleep(0.1)
 
 

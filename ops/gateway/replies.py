@@ -19,14 +19,14 @@ def quoted(text: str) -> str:
 
 
 def path_word(path: Path) -> str:
-    """A path for HAProxy's configuration.
+    """A path for HAProxy's configuration, to be put in quotes.
 
     Raises:
         OpsError: it has a character that means something there.
     """
     text = str(path)
-    if any(char in text for char in "'\"\\,()\n"):
-        raise OpsError(f"{text!r}: HAProxy cannot take a path with quotes, commas, brackets or backslashes: move it")
+    if any(char in text for char in "'\"\\,\n"):
+        raise OpsError(f"{text!r}: HAProxy cannot take a path with quotes, commas or backslashes: move it")
     return text
 
 

@@ -1,11 +1,13 @@
 """Render supervisord.conf, and put it where `supervisorctl` finds it without flags: <environment>/etc."""
 
+import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from archives.store import write_whole
+from env.paths import refusal
 from ops.errors import OpsError
 from ops.settings import ROOT, Settings, load_settings
 from ops.supervisor.programs import Program, checked, section
@@ -27,18 +29,28 @@ def pid_file(settings: Settings) -> Path:
     return settings.run / "supervisord.pid"
 
 
+def unfit_paths(settings: Settings) -> Iterator[tuple[str, str]]:
+    """(setting, why) of each path that some program could not take; of the checkout and its environment too."""
+    for folder in (ROOT, Path(sys.prefix)):
+        if why := refusal(folder, checkout=True):
+            yield "checkout", why
+    for name, path in settings.paths.items():
+        if why := refusal(path):
+            yield name, why
+    for path in (socket_file(settings), settings.temp / ".ts.sock.9000"):
+        if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+            yield "var", f"{path} is longer than the {SOCKET_PATH_LIMIT} bytes of a unix socket's path"
+
+
 def check_paths(settings: Settings) -> None:
-    """Refuse a place whose unix sockets could not be made.
+    """Refuse a place where the programs could not run, before anything is written there.
 
     Raises:
-        OpsError: a socket's path would be too long.
+        OpsError: names the setting, what is wrong with its path, and the way out.
     """
-    for path in (socket_file(settings), settings.temp / ".ts.sock.9000"):
-        if len(str(path).encode()) > SOCKET_PATH_LIMIT:
-            raise OpsError(
-                f"{path} is longer than the {SOCKET_PATH_LIMIT} bytes of a unix socket's path: "
-                "set EMBEDKIT_VAR to a shorter folder"
-            )
+    for name, why in unfit_paths(settings):
+        mended = "move the checkout" if name == "checkout" else f"set EMBEDKIT_{name.upper()} to another path"
+        raise OpsError(f"{name}: {why}: {mended}")
 
 
 def torchserve(settings: Settings) -> Program:

@@ -23,16 +23,14 @@ class Program:
 
 
 def checked(value: object) -> str:
-    """A value for supervisord's configuration, where % starts an expansion and ; a comment: as it is, or refused.
+    """A value for supervisord's configuration, where % starts an expansion, ; and # a comment: as it is, or refused.
 
     Raises:
         OpsError: supervisord has no way to write this value.
     """
     text = str(value)
-    if any(char in text for char in ';"%\n'):
-        raise OpsError(
-            f"{text!r}: supervisord cannot take a path with ; % or quotes: move the checkout or set EMBEDKIT_VAR"
-        )
+    if any(char in text for char in ';#"%\\\n'):
+        raise OpsError(f"{text!r}: supervisord cannot take a path with ; # % \\ or quotes: move the program to another")
     return text
 
 

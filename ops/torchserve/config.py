@@ -6,7 +6,7 @@ from string import Template
 from xml.sax.saxutils import escape
 
 from ops.desired import Served
-from ops.settings import Settings, bracketed
+from ops.settings import Settings
 
 # Above the kit's own limits (32 MiB a body), so that its errors are met and never TorchServe's bare 413.
 MAX_REQUEST_BYTES = 40 << 20
@@ -17,7 +17,7 @@ LOG4J2_TEMPLATE = Path(__file__).parent / "log4j2.xml"
 def config_properties(settings: Settings, models: Iterable[Served]) -> str:
     """config.properties for serving these models."""
     lines = {
-        "inference_address": f"http://{bracketed(settings.host)}:{settings.inference_port}",
+        "inference_address": f"http://{settings.host}:{settings.inference_port}",
         "management_address": f"http://127.0.0.1:{settings.management_port}",
         "metrics_address": f"http://127.0.0.1:{settings.metrics_port}",
         # The kit offers no gRPC, but TorchServe always opens it: at least on loopback, on ports that can be set.
@@ -77,7 +77,7 @@ def java_command(java: Path, python: Path, site_packages: Path, settings: Settin
     return [
         str(java),
         f"-Dmodel_server_home={site_packages}",
-        f"-Dlog4j.configurationFile=file://{settings.etc / 'log4j2.xml'}",
+        f"-Dlog4j.configurationFile={(settings.etc / 'log4j2.xml').as_uri()}",
         f"-Djava.io.tmpdir={settings.temp}",
         f"-Xmx{settings.jvm_heap_mb}m",  # else a quarter of the machine
         "-XX:+ExitOnOutOfMemoryError",  # else an exhausted heap is swallowed and the server half dead

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import orjson
 import pytest
+import requests
 from sentence_transformers import SentenceTransformer
 
 from ops.probe import MIN_COSINE
@@ -54,6 +55,15 @@ def test_a_second_up_changes_nothing(stack: Stack) -> None:
     assert time.monotonic() - started < 10
     assert (stack.jvm_pid(), stack.worker_pids()) == before
     assert again["models"]["minilm"]["cosine"] >= MIN_COSINE
+
+
+@pytest.mark.needs("haproxy")
+def test_up_ends_with_every_program_answering(stack: Stack) -> None:
+    """With the exporter away `up` brings it back, and `/healthz` is 200 the moment that it ends."""
+    stack.supervisorctl("stop", "exporter")
+    stack.embedkit("up")
+    health = requests.get(stack.settings.gateway_url("/healthz"), timeout=5)
+    assert (health.status_code, health.json()["status"]) == (200, "healthy")
 
 
 def test_two_ups_at_once_follow_each_other(stack: Stack) -> None:

@@ -17,6 +17,12 @@ def test_an_address_of_another_machine_fails(name: str) -> None:
     assert host_checks.host("127.0.0.1").status == "ok"
 
 
+@pytest.mark.parametrize("name", ["0.0.0.0", "::", "::1", "127.0.0.9", "localhost"])
+def test_addresses_of_this_machine_pass(name: str) -> None:
+    """Those of loopback and all of them, IPv6 too."""
+    assert host_checks.host(name, "gateway_host").status == "ok"
+
+
 def test_few_files_fail_and_little_memory_is_a_note() -> None:
     """Open files have a bar; what the models need is judged by their placement, and little memory is only said."""
     assert host_checks.open_files(1024).status == "fail"

@@ -144,6 +144,18 @@ def other_host(place: Place) -> str:
     return "192.0.2.1"
 
 
+def gateways_other_host(place: Place) -> str:
+    place.environ["EMBEDKIT_GATEWAY_HOST"] = "2001:db8::1"
+    place.check = "gateway_host"
+    return "2001:db8::1"
+
+
+def odd_path(place: Place) -> str:
+    place.environ["EMBEDKIT_VAR"] = str(place.folder / "a#b")
+    place.check = "paths"
+    return "the character '#'"
+
+
 def bad_java_home(place: Place) -> str:
     place.environ["JAVA_HOME"] = "/nowhere"
     place.part = place.check = "jdk"
@@ -401,6 +413,8 @@ def lost_verification(place: Place) -> str:
 CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
     (taken_ports, "EMBEDKIT_INFERENCE_PORT="),
     (other_host, "EMBEDKIT_HOST=127.0.0.1 make up"),
+    (gateways_other_host, "EMBEDKIT_GATEWAY_HOST=127.0.0.1 make up"),
+    (odd_path, "export EMBEDKIT_VAR="),
     (bad_java_home, "unset JAVA_HOME"),
     (few_files, as_root("prlimit")),
     (strangers_folder, "sudo chown"),

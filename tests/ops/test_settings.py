@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from ops.settings import EXPORTERS_OWN, OBSERVERS_OWN, ROOT, Settings, SettingsError, _warn_injected, load_settings
 from ops.torchserve import launcher
@@ -140,10 +141,30 @@ def test_what_the_launcher_sets_is_no_setting() -> None:
     assert {"EMBEDKIT_TELEMETRY_DIR", "EMBEDKIT_SPEED_DIR"} <= inherited.keys()
 
 
-@pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "http://127.0.0.1:8080/x"), ("::1", "http://[::1]:8080/x")])
-def test_urls_can_be_connected_to(host: str, url: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "met"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("0::0", "[::1]"), ("::1", "[::1]"), ("host.name", "host.name")],
+)
+def test_urls_can_be_connected_to(host: str, met: str) -> None:
     """An address to bind becomes one to connect to."""
-    assert Settings(host=host).inference_url("/x") == url
+    assert Settings(gateway_host=host).gateway_url("/x") == f"http://{met}:8000/x"
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "0:0:0:0:0:0:0:1"])
+def test_torchserve_has_no_ipv6(host: str) -> None:
+    """TorchServe 0.12 says "Invalid binding address": refused by name before, with what may be one."""
+    with pytest.raises(SettingsError, match=f"EMBEDKIT_HOST='{host}': TorchServe cannot listen on IPv6.*gateway_host"):
+        load_settings(environ={"EMBEDKIT_HOST": host}, file=NO_FILE)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "[::1]", "127.0.0.1:80", "a b", "127.0.0.1 ssl crt x", "a\nb", "fe80::1%eth0", "ü"]
+)
+def test_what_is_no_address_is_refused(host: str) -> None:
+    """Before it stands in a configuration, where it could say more than an address."""
+    for name in ("host", "gateway_host"):
+        with pytest.raises(ValidationError, match=f"(?s){name}.*without port, brackets and zone"):
+            Settings(**{name: host})
 
 
 def test_what_is_off_has_no_port_and_what_is_auto_needs_none() -> None:

@@ -58,6 +58,8 @@ def test_it_runs_supervisord_itself_as_the_user(rendered: tuple[Settings, Path])
     assert shlex.split(command) == [str(python), str(supervisord), "-n", "-c", str(config_file(settings))]
     for line in (f"User={USER}", "KillMode=mixed", "Restart=on-failure", "OOMPolicy=continue"):
         assert f"\n{line}\n" in text
+    (after, *_) = commands(text, "ExecStartPost")
+    assert shlex.split(after) == [str(python), "-m", "ops.systemd.after", str(settings.file)]
     (stop,) = commands(text, "TimeoutStopSec")
     assert int(stop) > settings.stop_timeout_s
 
@@ -71,7 +73,7 @@ def test_a_checkout_at_home_stays_readable(tmp_path: Path) -> None:
 
 def test_a_path_that_systemd_would_expand_is_refused(tmp_path: Path) -> None:
     """A path with % or quotes is refused by name."""
-    with pytest.raises(OpsError, match="EMBEDKIT_VAR"):
+    with pytest.raises(OpsError, match="a%b"):
         unit(Settings(var=tmp_path / "a%b"), USER, place(Path("/opt")))
 
 

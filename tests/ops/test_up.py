@@ -1,7 +1,9 @@
 """What `up` does to programs that run: what is needed, and after an interruption the rest of it."""
 
+import socket
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,8 +11,11 @@ from archives.progress import SILENT
 from ops import observers, up
 from ops.deploy.converge import Limits
 from ops.desired import Served, commit
+from ops.errors import OpsError
+from ops.preflight import addresses, preflight
 from ops.settings import Settings
 from ops.supervisor.control import Changes, Program
+from tests.e2e.stack import OBSERVERS_OFF
 
 
 class Supervised:
@@ -178,3 +183,25 @@ def test_the_gateway_goes_by_what_is_served_until_it_is_replaced(
     monkeypatch.setattr(up, "follow_models", follow)
     up._start(settings, {"m": new}, Limits(60), SILENT)
     assert taken == [[old], "converged", [new]]
+
+
+@pytest.mark.needs("haproxy")
+def test_the_gateways_port_is_tried_where_it_listens(tmp_path: Path) -> None:
+    """Free on loopback and taken on `gateway_host` it is taken: the gateway is not started, and that is said."""
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        port = other.getsockname()[1]
+        settings = Settings(
+            var=tmp_path, gateway_host="127.0.0.2", gateway_port=port, gateway_open=True, **OBSERVERS_OFF
+        )
+        supervisor: Any = Supervised()
+        with pytest.raises(OpsError, match=f"gateway: port {port} is in use by another program"):
+            up._optional(settings.model_copy(update={"gateway": "on"}), supervisor, [], SILENT)
+        assert up._optional(settings, supervisor, [], SILENT).programs == ()
+
+
+def test_up_refuses_a_gateway_host_of_another_machine(tmp_path: Path) -> None:
+    """Before anything starts, with setting, value and next step; a gateway that is off listens nowhere."""
+    settings = Settings(var=tmp_path, gateway_host="192.0.2.1")
+    with pytest.raises(OpsError, match=r"gateway_host: '192\.0\.2\.1' is no address.*EMBEDKIT_GATEWAY_HOST=127"):
+        preflight(settings)
+    assert [one.status for one in addresses(settings.model_copy(update={"gateway": "off"}))] == ["ok"]

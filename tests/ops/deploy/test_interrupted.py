@@ -144,6 +144,7 @@ class Deployment:
         command.prepare = lambda *_: self.prepared()  # type: ignore[attr-defined]
         up.make_ready = self._ready  # type: ignore[assignment]
         up.write_configuration = lambda *_: Taken(self.settings, {})
+        up.wait_until_answering = lambda *_: None  # type: ignore[attr-defined]
         count = itertools.count()
 
         def step(*_: object) -> None:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -334,6 +335,27 @@ def test_a_try_that_hangs_is_never_doubled() -> None:
     assert tried.count("hung") == 1
     assert "hung" not in {one.probe.model for one in heard}
     release.set()
+
+
+def test_a_model_that_was_not_right_yet_is_tried_each_second() -> None:
+    """`/healthz` is 200 a moment after the model is there, not an interval later; once right, at the interval alone."""
+    tried, stop = Counter[str](), threading.Event()
+
+    def probe(model: str, _reference: Reference) -> Probe:
+        tried[model] += 1
+        loads = model == "loads" and tried[model] < 3
+        return Probe(model, 0.0, error="nothing accepts connections there yet" if loads else "")
+
+    def hear(one: Tried) -> None:
+        if one.probe.model == "loads" and one.probe.ok:
+            stop.set()
+
+    targets = dict.fromkeys(("there", "loads"), Reference("a", (1.0,)))
+    runs = threading.Thread(target=Prober(lambda: targets, probe, 60, hear).run, args=(stop,))
+    runs.start()
+    assert stop.wait(20)
+    runs.join()
+    assert tried == {"there": 1, "loads": 3}
 
 
 def test_a_round_that_fails_is_not_the_last() -> None:

@@ -1,18 +1,22 @@
 """haproxy.cfg for settings, models and keys, as text; the real HAProxy finds no fault in it."""
 
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from ops.errors import OpsError
 from ops.gateway.config import haproxy_config
+from ops.gateway.knock import knock
 from ops.gateway.program import refuse_faulty, refuse_open
 from ops.gateway.replies import as_json, error
 from ops.gateway.stage import Route
 from ops.settings import GATEWAYS_OWN, Settings
 from ops.torchserve.config import MAX_REQUEST_BYTES
-from tests.ops.gateway.running import MINILM, OTHER, haproxy
+from tests.ops.gateway.running import MINILM, OTHER, gateway, haproxy, settings_for
+from tests.ops.test_paths import WORKS
 
 
 def lines(text: str, begin: str) -> list[str]:
@@ -26,6 +30,18 @@ def test_haproxy_accepts_it(tmp_path: Path, routes: tuple[()]) -> None:
     """No model, one, several; in a folder with blanks and other letters."""
     for chosen in ({}, {"gateway_key_rate": 5}, {"gateway_host": "::1"}, {"var": tmp_path / "a b" / "ü"}):
         refuse_faulty(Settings(**{"var": tmp_path, **chosen}), routes, haproxy())
+
+
+@pytest.mark.needs("haproxy", "openssl")
+@pytest.mark.parametrize("odd", WORKS)
+def test_it_runs_in_an_odd_folder(odd: str, certificate: Path) -> None:
+    """With its keys, its certificate and its socket there."""
+    with tempfile.TemporaryDirectory(prefix=f"ek{odd}") as folder:  # short: a socket lies below it
+        chain = Path(folder) / "chain.pem"
+        shutil.copy(certificate, chain)
+        settings = settings_for(Path(folder) / "v", gateway_tls=chain)
+        with gateway(settings, keys={}):
+            assert knock(settings) == "closed"
 
 
 def test_a_models_backends_share_its_queue_and_have_its_time() -> None:
@@ -98,7 +114,7 @@ def test_loopback_may_be_open(host: str) -> None:
     refuse_open(Settings(gateway_host=host), None)
 
 
-@pytest.mark.parametrize("path", ["/a'b", "/a,b", "/a(b", "/a\\b"])
+@pytest.mark.parametrize("path", ["/a'b", "/a,b", "/a\\b"])
 def test_a_path_that_haproxy_cannot_read_is_refused(path: str) -> None:
     """It is named before anything is written."""
     with pytest.raises(OpsError, match="HAProxy cannot take"):

@@ -52,7 +52,7 @@ def settings(tmp_path: Path) -> Settings:
 def earlier(settings: Settings) -> None:
     """haproxy.cfg as versions before had it where no key was made: open, by itself, whatever the file of keys says."""
     file = haproxy_file(settings)
-    known = f"map({keys_file(settings)})"
+    known = f'map("{keys_file(settings)}")'
     text = file.read_text()
     for new, old in (
         (f"'str(open),{known}' unless health", "str(anonymous) if !health !{ str(closed),map(/dev/null) -m found }"),

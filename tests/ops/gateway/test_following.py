@@ -9,6 +9,8 @@ from archives.progress import SILENT
 from ops.deploy import command
 from ops.deploy.converge import Limits
 from ops.desired import Served, commit, previous_file, read_models
+from ops.errors import OpsError
+from ops.gateway import live
 from ops.gateway.config import haproxy_file
 from ops.gateway.control import ask
 from ops.gateway.program import routes_for
@@ -64,3 +66,15 @@ def test_a_deploy_and_a_rollback_bring_the_gateway_along(tmp_path: Path, monkeyp
         assert replace(old, new) == (["timeout server 80s"] * 2, "6")
         assert replace(new, old) == (["timeout server 50s"] * 2, "48")
     assert read_models(previous_file(settings))["m"] == new
+
+
+def test_a_gateway_that_does_not_come_is_told_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next step, and what HAProxy said itself."""
+    settings = Settings(var=tmp_path)
+    settings.logs.mkdir()
+    (settings.logs / "gateway.log").write_text("[ALERT] cannot bind socket\n")
+    monkeypatch.setattr(live, "RELOAD_S", 0.0)
+    with pytest.raises(OpsError, match=r"(?s)EMBEDKIT_GATEWAY=off, then `embedkit up`.*\[ALERT\] cannot bind socket"):
+        live._workers(settings)
