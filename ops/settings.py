@@ -115,7 +115,9 @@ class Settings(BaseModel):
     gateway_header_s: int = Field(
         10, ge=1, description="seconds for a client's headers, and for its body's first 64 KiB"
     )
-    gateway_key_rate: int = Field(0, ge=0, description="requests a second of one key, over 10 s; 0: no limit")
+    gateway_key_rate: int = Field(
+        0, ge=0, le=100_000, description="requests a second of one key, and 10 s' worth at once; 0: no limit"
+    )
     gateway_wait_s: int = Field(30, ge=1, description="seconds that requests wait for a TorchServe that restarts")
     gateway_route_kb: int = Field(
         1024, ge=16, le=4096, description="largest body, in KiB, in which `/v1/embeddings` looks for `model`"

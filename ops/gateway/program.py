@@ -67,8 +67,10 @@ def routes_for(settings: Settings, models: Iterable[Served]) -> list[Route]:
 
 def _route(settings: Settings, one: Served) -> Route:
     try:
-        config = read_config(settings.served / one.archive)
-        return Route(one.model, int(config["jobQueueSize"]), int(config["responseTimeout"]))
+        archive = settings.served / one.archive
+        config = read_config(archive)
+        created = int(archive.stat().st_mtime)
+        return Route(one.model, int(config["jobQueueSize"]), int(config["responseTimeout"]), created)
     except ArchiveError:  # TorchServe has it still, or does not serve it: the rest, keys for one, goes on
         spec = find(load_catalogue(settings.models_file), one.model)
         return Route(one.model, spec.queue_size, spec.response_timeout_s)

@@ -15,11 +15,13 @@ FULL = error(503, "overloaded", "The server is busy; try again.", headers=OVERLO
 
 @dataclass(frozen=True)
 class Route:
-    """A served model. `queue_size` is TorchServe's: requests that may wait there."""
+    """A served model. `queue_size` is TorchServe's: requests that may wait there; `created`: its archive, in Unix
+    seconds."""
 
     model: str
     queue_size: int
     response_timeout_s: int
+    created: int = 0
 
     @property
     def large_places(self) -> int:

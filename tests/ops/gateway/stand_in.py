@@ -36,7 +36,7 @@ class StandIn:
     loses: int = 0
     resets: bool = False  # a lost one ends with RST, else with FIN
 
-    def answer(self, request: "_Handler") -> None:
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
         length = int(request.headers.get("Content-Length") or 0)
         body = request.rfile.read(length)
         if request.headers.get("Transfer-Encoding"):
@@ -63,7 +63,7 @@ class StandIn:
         self._send(request, 200, {"object": "list", "data": data, "model": model, "usage": usage}, handler=True)
 
     @staticmethod
-    def _send(request: "_Handler", status: int, body: Any, *, handler: bool = False) -> None:
+    def _send(request: BaseHTTPRequestHandler, status: int, body: Any, *, handler: bool = False) -> None:
         content = orjson.dumps(body)
         request.send_response(status)
         request.send_header("Content-Type", "application/json")
