@@ -97,12 +97,13 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
         f"acl known {f'var(txn.name) -m str {names}' if routes else 'always_false'}",
         f"http-request deny {error(404, 'unknown_path', 'This path is not served.')} "
         "unless health || list || openai || named || native || native_list",
-        # `asked` is what the client wrote, `name` what is looked for: from here on a name that is known
+        # `asked` is what the client wrote, `name` what is looked for, `model` one that is served
         "http-request set-var(txn.asked) path,bytes(11),url_dec if named",
         "http-request set-var(txn.asked) path,bytes(11),regsub(/embeddings$,),url_dec if openai_path",
         "http-request set-var(txn.asked) path,field(3,/) if native || native_list",
         "http-request set-var(txn.name) var(txn.asked) if named || native || native_list",
         f"http-request deny {missing} if !known named || !known native || !known native_list",
+        "http-request set-var(txn.model) var(txn.name) if known",
         f"http-request deny {_only('GET, HEAD')} "
         "if !reading health || !reading list || !reading named !openai_path || !reading native_list",
         f"http-request deny {_only('POST')} if !METH_POST openai || !METH_POST openai_path || !METH_POST native",
@@ -116,7 +117,7 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
         _whole_chunks(settings, routes),
         *_by_body(settings, routes),
         f"http-request deny {missing} if openai !known",
-        "http-request set-var(txn.model) var(txn.name) unless health",
+        "http-request set-var(txn.model) var(txn.name) if openai",
         # nothing of the client's own spelling goes on: no query, no host, no odd path
         f"http-request set-header Host {settings.inference_url().removeprefix('http://')}",
         "http-request set-uri /predictions/%[var(txn.model)] if openai || openai_path",
