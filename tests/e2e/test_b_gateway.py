@@ -40,6 +40,8 @@ def test_the_openai_client_through_the_gateway(stack: Stack, url: str) -> None:
         with pytest.raises(openai.BadRequestError) as caught:
             client.embeddings.create(model="minilm", input=TEXT, dimensions=385)
         assert caught.value.param == "dimensions"
+    for path in ("/v1/models", "/v1/models/minilm", "/predictions/minilm/1.0/v1/models"):
+        assert requests.head(url + path, timeout=5).status_code == 200, path
     health = requests.get(url + "/healthz", timeout=5)
     assert (health.status_code, health.json()["models"]["minilm"]["healthy"]) == (200, True)
 
