@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ops.gateway.keys import OPEN, keys_file
-from ops.gateway.rate_limit import rate_limit, rate_table
+from ops.gateway.rate_limit import rate_limit
 from ops.gateway.replies import ASKED, as_json, error, path_word, quoted, reply
 from ops.gateway.stage import FULL, Route, whole_bytes
 from ops.settings import Settings, bracketed
@@ -30,7 +30,7 @@ frontend gateway
     maxconn {settings.gateway_connections}
     log-format {quoted(LOG)}
     # what each key did, by its name; the exporter reads it
-    stick-table type string len 64 size 10k expire 7d store http_req_cnt,http_err_cnt,http_fail_cnt
+    stick-table type string len 64 size 10k expire 7d store gpt(2),http_req_cnt,http_err_cnt,http_fail_cnt
 
     http-request set-var(txn.path) path,bytes(0,200)
     http-request set-var(txn.id) req.fhdr(X-Request-Id)
@@ -47,7 +47,7 @@ if {{ req.hdrs,length gt {HEADER_BYTES} }}
 {_models(settings, routes)}
     use_backend healthz if health
     default_backend served
-{rate_table(settings)}"""
+"""
 
 
 def _keys(settings: Settings) -> str:
