@@ -37,23 +37,26 @@ def rate_limit(settings: Settings) -> list[str]:
     )
     told = {
         "limit": f"{most(settings)}",
-        "remaining": f"%[int({full_us}),sub(txn.used_us),div({cost_us})]",
+        "remaining": "%[var(txn.left)]",
         "reset": "%[var(txn.used_us),add(999999),div(1000000)]s",
     }
     return [
         "http-request set-var(txn.now_us) date(0,us)",
         "http-request set-var(txn.low_us) sc_get_gpt(0,0)",
         f"http-request set-var(txn.used_us) sc_get_gpt(1,0),mul({_WORD}),add(txn.low_us),sub(txn.now_us)",
-        # never used, empty since some time, or a clock that was set back
+        # Never used, empty since some time, or a clock that was set back. A little more than full is full: the threads'
+        # clocks differ.
         "http-request set-var(txn.used_us) int(0) "
-        f"if {{ var(txn.used_us) -m int lt 0 }} || {{ var(txn.used_us) -m int gt {full_us} }}",
+        f"if {{ var(txn.used_us) -m int lt 0 }} || {{ var(txn.used_us) -m int gt {2 * full_us} }}",
         f"http-request set-var(txn.wait_us) var(txn.used_us),sub({full_us - cost_us})",
         *(
             f"http-after-response set-header x-ratelimit-{name}-requests {value} if {{ var(txn.used_us) -m found }}"
             for name, value in told.items()
         ),
+        "http-request set-var(txn.left) int(0)",
         f"http-request deny {often} if {{ var(txn.wait_us) -m int gt 0 }}",
         f"http-request set-var(txn.used_us) var(txn.used_us),add({cost_us})",
+        f"http-request set-var(txn.left) int({full_us}),sub(txn.used_us),div({cost_us})",
         "http-request set-var(txn.empty_us) var(txn.now_us),add(txn.used_us)",
         f"http-request sc-set-gpt(0,0) var(txn.empty_us),and({_WORD - 1})",
         f"http-request sc-set-gpt(1,0) var(txn.empty_us),div({_WORD})",

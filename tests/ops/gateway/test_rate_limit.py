@@ -86,14 +86,14 @@ def test_every_answer_says_what_is_left_to_its_key(tmp_path: Path) -> None:
 
 
 def test_a_flood_gets_no_more_than_the_rate(tmp_path: Path) -> None:
-    """8 connections at once for 2 s: what was saved up and 2 s' worth."""
-    with limited(tmp_path, 20) as (running, alice, _), ThreadPoolExecutor(8) as pool:
+    """8 connections at once for 3 s, whose threads' clocks differ by a little: what was saved up and 3 s' worth."""
+    with limited(tmp_path, 50) as (running, alice, _), ThreadPoolExecutor(8) as pool:
         begun = time.monotonic()
 
         def flood(_: int) -> int:
             passed = 0
             with requests.Session() as session:
-                while time.monotonic() < begun + 2:
+                while time.monotonic() < begun + 3:
                     answer = session.get(
                         running.url + "/v1/models", headers={"Authorization": f"Bearer {alice}"}, timeout=5
                     )
@@ -103,7 +103,7 @@ def test_a_flood_gets_no_more_than_the_rate(tmp_path: Path) -> None:
         passed = sum(pool.map(flood, range(8)))
         took_s = time.monotonic() - begun
         print(f"{passed} passed in {took_s:.2f} s, {key_use(running.settings)['alice'].refused} refused")
-        assert 200 <= passed <= 1.02 * (200 + 20 * took_s)
+        assert 500 <= passed <= 1.02 * (500 + 50 * took_s)
         assert key_use(running.settings)["alice"].refused > 100
 
 
