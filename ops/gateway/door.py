@@ -8,8 +8,8 @@ from ops.gateway.stage import CAME_TO, FULL, OVERLOADED, Route, whole_bytes
 from ops.settings import Settings, bracketed
 
 HEADER_BYTES = 16 << 10
-# Every connection's buffers have room for a whole body, and memory is taken as they fill: so those are counted that
-# fill them, slow clients for one. An answer of this size is with the kernel, which takes it from the gateway.
+# Every connection's buffer has room for a whole body, and takes memory as it fills: what may fill it is counted
+# (docs/gateway.md). HAProxy's own limit, tune.buffers.limit, drops connections where it is reached.
 LARGE_BODY = 64 << 10
 LARGE_ANSWER = 256 << 10
 DOOR = "/door"  # 204 to whom the gateway lets in
