@@ -41,8 +41,9 @@ http_fail_cnt
     http-request deny {error(431, "headers_too_large", f"The headers are over {HEADER_BYTES} bytes.")} \
 if {{ req.hdrs,length gt {HEADER_BYTES} }}
 
+    # what has the place of a large body keeps it for its answer
     acl large_answer res.hdr_val(Content-Length) gt {LARGE_ANSWER}
-    http-response return {_crowded(settings, "answer")}
+    http-response return {_crowded(settings, "answer")} !{{ sc2_tracked }}
     http-response track-sc2 str(answer) table large if large_answer
 
     acl health path /healthz
@@ -161,7 +162,7 @@ def _whole_body(settings: Settings) -> list[str]:
         f"http-request wait-for-body time {settings.gateway_body_s}s at-least {LARGE_BODY + 1}",
         f"acl large_body req.body_size gt {LARGE_BODY}",
         f"http-request deny {_crowded(settings, 'body')}",
-        "http-request track-sc1 str(body) table large if large_body",
+        "http-request track-sc2 str(body) table large if large_body",
         f"http-request wait-for-body time {settings.gateway_body_s}s",
         f"http-request deny {error(413, 'body_too_large', said)} "
         f"if {{ req.hdr(Transfer-Encoding) -m found }} {{ req.body_len gt {most} }}",

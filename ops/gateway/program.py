@@ -18,7 +18,7 @@ from ops.gateway.stage import Route
 from ops.settings import Settings
 
 # Given back and asked for anew at each request, the memory of its large buffers costs a request as long as the rest.
-ENVIRONMENT = {**MALLOC, "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+ENVIRONMENT = {**MALLOC, "MALLOC_TRIM_THRESHOLD_": str(32 << 20)}
 
 
 def socket_file(settings: Settings) -> Path:

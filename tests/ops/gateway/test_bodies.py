@@ -145,7 +145,7 @@ def watched(running: Gateway) -> Iterator[list[int]]:
 
 def bound(connections: int, large: int, routes: Sequence[Route] = (MINILM,)) -> int:
     """What docs/gateway.md says that these may take together."""
-    return 32 * MIB + connections * (160 << 10) + under_way(routes) * 6 * MIB // 5 + large * 12 * MIB
+    return 64 * MIB + connections * (160 << 10) + under_way(routes) * 5 * MIB // 2 + 2 * large * 8 * MIB
 
 
 def connected(stack: ExitStack, running: Gateway, number: int, **options: int) -> list[socket.socket]:
@@ -179,7 +179,7 @@ def test_slow_bodies_take_a_bounded_memory(tmp_path: Path, routes: Sequence[Rout
     waited for until gateway_body_s, a 408; the others get a 503; the gateway stays below the documented memory, and
     requests beside them get the right answer in time all along."""
     routes = [replace(one, queue_size=8) for one in routes]
-    settings = settings_for(tmp_path, gateway_large=16, gateway_body_s=6)
+    settings = settings_for(tmp_path, gateway_large=4, gateway_body_s=6)
     took = []
     with (
         serving(StandIn(settings.inference_port)),
@@ -203,14 +203,14 @@ def test_slow_bodies_take_a_bounded_memory(tmp_path: Path, routes: Sequence[Rout
         assert max(took) < 1
         found = statuses(opened)
         assert by_http_client(running, of_size(MIB))[0] == 200  # the places are free again
-    assert found == {408: 16, 503: 600 - 16}
-    assert most[0] < bound(600, 16, routes), most[0] / MIB
+    assert found == {408: 4, 503: 600 - 4}
+    assert most[0] < bound(600, 4, routes), most[0] / MIB
 
 
 def test_slow_readers_take_a_bounded_memory(tmp_path: Path) -> None:
     """Clients that do not read their answers of 12 MiB: `gateway_large` of them have theirs, the others a 503, and the
     gateway stays below the documented memory; an answer of the usual size comes as before."""
-    settings = settings_for(tmp_path, gateway_large=16)
+    settings = settings_for(tmp_path, gateway_large=4)
     with (
         serving(StandIn(settings.inference_port, padding=12 * MIB)) as behind,
         gateway(settings) as running,
@@ -224,8 +224,8 @@ def test_slow_readers_take_a_bounded_memory(tmp_path: Path) -> None:
             found += statuses([one])
         behind.padding = 0
         assert running.post().status_code == 200
-    assert found == {200: 16, 503: 150 - 16}
-    assert most[0] < bound(150, 16), most[0] / MIB
+    assert found == {200: 4, 503: 150 - 4}
+    assert most[0] < bound(150, 4), most[0] / MIB
 
 
 def test_waiting_requests_take_a_bounded_memory(tmp_path: Path) -> None:
