@@ -115,9 +115,7 @@ class Settings(BaseModel):
     gateway_header_s: int = Field(10, ge=1, description="seconds for a client's headers")
     gateway_body_s: int = Field(30, ge=1, description="seconds for its body's first MiB")
     gateway_large: int = Field(
-        64,
-        ge=1,
-        description="requests at once with a body over 64 KiB, and others with an answer over 256 KiB",
+        64, ge=1, description="requests at once with a body over 64 KiB, and others with an answer over 256 KiB"
     )
     gateway_key_rate: int = Field(0, ge=0, description="requests a second of one key, over 10 s; 0: no limit")
     gateway_wait_s: int = Field(30, ge=1, description="seconds that requests wait for a TorchServe that restarts")

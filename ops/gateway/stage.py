@@ -38,7 +38,7 @@ def whole_bytes(settings: Settings) -> int:
 
 
 def under_way(routes: Sequence[Route]) -> int:
-    """Requests in the second stage at once: those that have places, and some that are just being refused."""
+    """Requests of which the first stage keeps a copy at once: all that have places, and some that are refused."""
     return sum(one.places + one.large_places for one in routes) + 64
 
 
@@ -65,7 +65,8 @@ backend served
     retry-on conn-failure empty-response 502
     retries {MOST_RESENDS}
     # For each HAProxy keeps a copy of its whole buffer: while TorchServe is away the others wait here, without one.
-    server stage {address} maxconn {under_way(routes)}
+    # Who reads a large answer slowly has no copy any more, and takes no place from those that have.
+    server stage {address} maxconn {under_way(routes) + 2 * settings.gateway_large}
 
 frontend stage
     bind {address} proto h1
