@@ -46,7 +46,7 @@ global
     no strict-limits
     nbthread 2
     hard-stop-after {most_s}s
-    tune.bufsize {whole_bytes(settings, routes) + 2 * HEADER_BYTES}
+    tune.bufsize {whole_bytes(settings) + 2 * HEADER_BYTES}
     tune.http.maxhdr 100
     ssl-default-bind-options ssl-min-ver TLSv1.2
 

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from ops.gateway.keys import OPEN, keys_file
 from ops.gateway.rate_limit import rate_limit
 from ops.gateway.replies import ASKED, as_json, error, path_word, quoted, reply
-from ops.gateway.stage import FULL, Route, whole_bytes
+from ops.gateway.stage import CAME_TO, FULL, OVERLOADED, Route, whole_bytes
 from ops.settings import Settings, bracketed
 
 HEADER_BYTES = 16 << 10
+# Every connection's buffer has room for a whole body, and takes memory as it fills: what may fill it is counted
+# (docs/gateway.md). HAProxy's own limit, tune.buffers.limit, drops connections where it is reached.
+LARGE_BODY = 64 << 10
+LARGE_ANSWER = 256 << 10
 DOOR = "/door"  # 204 to whom the gateway lets in
 
 LOG = (
@@ -41,12 +45,21 @@ frontend gateway
     http-request deny {error(431, "headers_too_large", f"The headers are over {HEADER_BYTES} bytes.")} \
 if {{ req.hdrs,length gt {HEADER_BYTES} }}
 
+    # what has the place of a large body keeps it for its answer
+    acl large_answer res.hdr_val(Content-Length) gt {LARGE_ANSWER}
+    http-response return {_crowded(settings, "answer")} !{{ sc2_tracked }}
+    http-response track-sc2 str(answer) table large if large_answer
+
     acl health path /healthz
     acl reading method GET HEAD
 {_keys(settings)}
 {_models(settings, routes)}
     use_backend healthz if health
     default_backend served
+
+# how many requests there are with a large body, and how many with a large answer
+backend large
+    stick-table type string len 8 size 2 store conn_cur
 """
 
 
@@ -113,11 +126,11 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
             f"{{ var(txn.name) -m str {entry['id']} }}"
             for entry in listed
         ),
-        f"http-request wait-for-body time {settings.gateway_header_s}s",
-        _whole_chunks(settings, routes),
+        *_whole_body(settings),
         *_by_body(settings, routes),
         f"http-request deny {missing} if openai !known",
         "http-request set-var(txn.model) var(txn.name) if openai",
+        f"http-request set-header {CAME_TO} %[nbsrv(torchserve)]",
         # nothing of the client's own spelling goes on: no query, no host, no odd path
         f"http-request set-header Host {settings.inference_url().removeprefix('http://')}",
         "http-request set-uri /predictions/%[var(txn.model)] if openai || openai_path",
@@ -126,7 +139,7 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
         # that is sending one learns the reason from here alone.
         *(
             f"http-request deny {FULL} if {{ var(txn.model) -m str {one.model} }} "
-            f"{{ req.body_size gt {whole_bytes(settings, routes)} }} "
+            f"{{ req.body_size gt {whole_bytes(settings)} }} "
             f"{{ srv_conn_free(model-{one.model}-large/torchserve) le 0 }} {{ nbsrv(torchserve) gt 0 }}"
             for one in routes
         ),
@@ -138,14 +151,32 @@ def _only(method: str) -> str:
     return error(405, "method_not_allowed", f"This path takes {method}.", headers={"Allow": method})
 
 
-def _whole_chunks(settings: Settings, routes: Sequence[Route]) -> str:
-    """Refuse a body in chunks that is more than is whole in memory by now: how long it will be nobody can tell."""
-    most = min(whole_bytes(settings, routes), settings.gateway_body_mb << 20)
-    said = f"A body without a length may have {most >> 10} KiB: send it with Content-Length, not in chunks."
-    return (
+def _whole_body(settings: Settings) -> list[str]:
+    """Wait for the body, as far as it is to be whole in memory; what is large needs a place there.
+
+    One in chunks that is more by then is refused: how long it will be nobody can tell.
+    """
+    most = min(whole_bytes(settings), settings.gateway_body_mb << 20)
+    said = f"A body without a length may have {most >> 10} KiB: send it with Content-Length, or fewer texts a request."
+    return [
+        # HAProxy counts the time from the first wait on
+        f"http-request wait-for-body time {settings.gateway_body_s}s at-least {LARGE_BODY + 1}",
+        f"acl large_body req.body_size gt {LARGE_BODY}",
+        f"http-request deny {_crowded(settings, 'body')}",
+        "http-request track-sc2 str(body) table large if large_body",
+        f"http-request wait-for-body time {settings.gateway_body_s}s",
         f"http-request deny {error(413, 'body_too_large', said)} "
-        f"if {{ req.hdr(Transfer-Encoding) -m found }} {{ req.body_len gt {most} }}"
+        f"if {{ req.hdr(Transfer-Encoding) -m found }} {{ req.body_len gt {most} }}",
+    ]
+
+
+def _crowded(settings: Settings, part: str) -> str:
+    """The refusal of a request whose body or answer is large while others have all places for such."""
+    most = settings.gateway_large
+    full = error(
+        503, "overloaded", f"{most} requests with a large {part} are under way; try again.", headers=OVERLOADED
     )
+    return f"{full} if large_{part} {{ str({part}),table_conn_cur(large) ge {most} }}"
 
 
 def _by_body(settings: Settings, routes: Sequence[Route]) -> list[str]:

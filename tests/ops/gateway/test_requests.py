@@ -344,27 +344,6 @@ def test_chunks_do_not_get_round_the_limit(one: Place, size: int, method: str, p
     assert one.arrived() == []
 
 
-def test_chunks_that_are_whole_in_memory_are_taken(one: Place, two: Place) -> None:
-    """As curl and HTTP clients with a stream send them: up to 64 KiB with one model, be a chunk a byte long, and up to
-    `gateway_route_kb` with several, though not over `gateway_body_mb`."""
-    text = orjson.dumps({"input": "x" * (60 << 10), "model": "minilm"})
-    single = [text[at : at + 1] for at in range(len(text))]
-    for chunks in ([text], [text[:1000], text[1000:]], single):
-        assert in_chunks(one.gateway.settings.gateway_port, "/v1/embeddings", chunks)[0] == 200
-        assert one.behind.arrived[-1].body == text
-    long = orjson.dumps({"input": "x" * (1000 << 10), "model": "other"})
-    parts = [long[at : at + 5000] for at in range(0, len(long), 5000)]
-    assert in_chunks(two.gateway.settings.gateway_port, "/v1/embeddings", parts)[0] == 200
-    assert two.behind.arrived[-1].body == long
-    for path in ("/v1/embeddings", "/v1/models/other/embeddings"):
-        two.arrived()
-        status, answer = in_chunks(two.gateway.settings.gateway_port, path, parts * 3)
-        assert (status, answer["error"]["code"]) == (413, "body_too_large")
-        assert "Content-Length" in answer["error"]["message"]
-        assert two.arrived() == []
-    one.arrived()
-
-
 def test_too_many_headers_are_refused(one: Place) -> None:
     """A flood of headers ends at the gateway."""
     answer = requests.get(one.gateway.url + "/v1/models", headers={"X-Flood": "x" * 20_000}, timeout=5)
