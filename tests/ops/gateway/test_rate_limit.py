@@ -40,7 +40,8 @@ def told(answer: requests.Response) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("rate", [1, 3, 40])
 def test_who_waits_as_long_as_it_is_told_is_let_in(tmp_path: Path, rate: int) -> None:
-    """After exactly Retry-After, and after exactly retry-after-ms, the next request passes; half is too soon."""
+    """After exactly Retry-After, and after exactly retry-after-ms, the next request passes; neither is longer
+    than a request's worth, but for rounding."""
     with limited(tmp_path, rate) as (running, alice, _):
         use = {"Authorization": f"Bearer {alice}"}
         with requests.Session() as session:
@@ -56,11 +57,7 @@ def test_who_waits_as_long_as_it_is_told_is_let_in(tmp_path: Path, rate: int) ->
                 assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
                 assert (told(answer)[:2], answer.json()["error"]["type"]) == ((10 * rate, 0), "requests")
                 wait_s = int(answer.headers[header]) / unit
-                assert 0 < wait_s <= math.ceil(1 / rate)
-                if unit > 1:
-                    time.sleep(wait_s / 2)
-                    assert refused().status_code == 429
-                    wait_s /= 2
+                assert 0 < wait_s <= (math.ceil(1 / rate) if unit == 1 else 1 / rate + 0.01)
                 time.sleep(wait_s)
                 assert session.get(running.url + "/v1/models", headers=use, timeout=5).status_code == 200
 
@@ -111,6 +108,6 @@ def test_the_openai_client_waits_and_is_let_in(tmp_path: Path) -> None:
     """Unmodified, with one retry: the request over the limit is answered after the wait that the headers name."""
     with limited(tmp_path, 2) as (running, alice, _):
         with openai.OpenAI(base_url=running.url + "/v1", api_key=alice, max_retries=1) as client:
-            for _ in range(40):
+            for _ in range(24):
                 client.embeddings.create(model="minilm", input="a", encoding_format="float")
         assert key_use(running.settings)["alice"].refused > 0
