@@ -6,7 +6,7 @@ known are ignored, as OpenAI-compatible servers do: clients send `user` and fiel
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .body import EXPECTED
 from .errors import BadRequestError, NotFoundError, TooLargeError, shown
@@ -118,22 +118,23 @@ def _token_lists(lists: Sequence[object], limits: Limits) -> list[list[int]]:
                 param="input",
                 code="text_too_long",
             )
-        # The set of types costs one pass in C; bool and float are not int here, as they are to isinstance or ==.
-        if set(map(type, ids)) != {int}:
-            wrong = next(item for item in ids if type(item) is not int)
+        # The set of types costs one pass in C; bool is not int here, as it is to isinstance or ==.
+        whole: list[Any] = ids if set(map(type, ids)) == {int} else list(map(_whole, ids))
+        if None in whole:
+            wrong = ids[whole.index(None)]
             raise BadRequestError(
                 f"'{name}' holds {_kind(wrong)} ({shown(wrong)}); token ids are whole numbers",
                 param="input",
                 code="invalid_type",
             )
-        if min(ids) < 0 or max(ids) >= limits.vocabulary:
-            wrong = next(item for item in ids if not 0 <= item < limits.vocabulary)
+        if min(whole) < 0 or max(whole) >= limits.vocabulary:
+            wrong = next(item for item in whole if not 0 <= item < limits.vocabulary)
             raise BadRequestError(
                 f"'{name}' holds token id {shown(wrong)}; this model's ids are 0 to {limits.vocabulary - 1}",
                 param="input",
                 code="token_out_of_range",
             )
-        checked.append(ids)
+        checked.append(whole)
     return checked
 
 
@@ -194,11 +195,12 @@ def _encoding_format(value: object) -> EncodingFormat:
 def _dimensions(value: object, full: int) -> int | None:
     if value is None:
         return None
-    if type(value) is not int or not 1 <= value <= full:
+    whole = _whole(value)
+    if whole is None or not 1 <= whole <= full:
         raise BadRequestError(
             f"'dimensions' is {shown(value)}; this model gives 1 to {full}", param="dimensions", code="invalid_value"
         )
-    return value
+    return whole
 
 
 def _truncate(value: object) -> bool:
@@ -209,6 +211,11 @@ def _truncate(value: object) -> bool:
             f"'truncate' is {shown(value)}; true or false is expected", param="truncate", code="invalid_type"
         )
     return value
+
+
+def _whole(value: object) -> int | None:
+    """A JSON number without a fraction, be it written 3.0; None for anything else."""
+    return int(value) if type(value) is int or (type(value) is float and value.is_integer()) else None
 
 
 def _is_text(value: object) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from archives.store import write_whole
 from ops.errors import OpsError
-from ops.gateway.program import gateway_command
+from ops.gateway.program import ENVIRONMENT, gateway_command
 from ops.grafana.provisioning import grafana_command, grafana_files
 from ops.prometheus.config import (
     alertmanager_command,
@@ -120,8 +120,9 @@ def plan(
         files["alertmanager"] = alertmanager_files(settings)
     if "grafana" in commands:
         files["grafana"] = grafana_files(settings)
-    options = {"startsecs": 3, "stopwaitsecs": LONGEST_STOP_S}
-    programs = tuple(Program(name, command, options) for name, command in commands.items())
+    options: dict[str, object] = {"startsecs": 3, "stopwaitsecs": LONGEST_STOP_S}
+    own = {"gateway": {"environment": ",".join(f'{name}="{value}"' for name, value in ENVIRONMENT.items())}}
+    programs = tuple(Program(name, command, options | own.get(name, {})) for name, command in commands.items())
     return Plan(programs, tuple(notes), files)
 
 

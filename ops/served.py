@@ -28,7 +28,7 @@ def publish(settings: Settings, model: str, version: str, packed: PackedArchive)
             try:
                 beside.hardlink_to(packed.path)
             except OSError:  # a file system without links
-                shutil.copyfile(packed.path, beside)
+                shutil.copy2(packed.path, beside)  # with its time, which clients are told
     write_whole(verification_path(target), verification_path(packed.path).read_bytes())
     return Served(model, version, name, packed.sha256)
 

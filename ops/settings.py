@@ -141,10 +141,14 @@ class Settings(BaseModel):
         8, ge=1, description="largest body, in MiB; TorchServe takes 40, and a few such at once slow down everybody"
     )
     gateway_connections: int = Field(2000, ge=10, description="connections at once")
-    gateway_header_s: int = Field(
-        10, ge=1, description="seconds for a client's headers, and for its body's first 64 KiB"
+    gateway_header_s: int = Field(10, ge=1, description="seconds for a client's headers")
+    gateway_body_s: int = Field(30, ge=1, description="seconds for its body's first MiB")
+    gateway_large: int = Field(
+        64, ge=1, description="requests at once with a body over 64 KiB, and others with an answer over 256 KiB"
     )
-    gateway_key_rate: int = Field(0, ge=0, description="requests a second of one key, over 10 s; 0: no limit")
+    gateway_key_rate: int = Field(
+        0, ge=0, le=100_000, description="requests a second of one key, and 10 s' worth at once; 0: no limit"
+    )
     gateway_wait_s: int = Field(30, ge=1, description="seconds that requests wait for a TorchServe that restarts")
     gateway_route_kb: int = Field(
         1024, ge=16, le=4096, description="largest body, in KiB, in which `/v1/embeddings` looks for `model`"

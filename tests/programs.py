@@ -23,6 +23,7 @@ PACKAGES = {
     "gcc": "gcc",
     "haproxy": "haproxy",
     "ip": "iproute2",
+    "javac": "default-jdk-headless",
     "mmdebstrap": "mmdebstrap",
     "nft": "nftables",
     "nix": "nix-bin",

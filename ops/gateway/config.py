@@ -24,9 +24,14 @@ def _errors() -> str:
     lost = error(502, "connection_lost", "The server ended while it had this request; try again.")
     late = error(504, "timeout", "The server did not answer in time.")
     slow = error(408, "request_timeout", "The request did not arrive in time.")
-    bad = error(400, "bad_request", "This is no HTTP request that can be read.")
+    # what is no HTTP gets HAProxy's own page; this is for whoever cannot be told from a client that went away
+    closed = error(
+        400,
+        "bad_request",
+        "This connection's sending side was closed before the answer: keep it open until that is here.",
+    )
     broken = error(500, "internal_error", "The gateway failed to handle this request.")
-    return "".join(f"    http-error {one}\n" for one in (bad, slow, broken, lost, away, late))
+    return "".join(f"    http-error {one}\n" for one in (closed, slow, broken, lost, away, late))
 
 
 def _global(settings: Settings, routes: Sequence[Route]) -> str:
@@ -41,7 +46,7 @@ global
     no strict-limits
     nbthread 2
     hard-stop-after {most_s}s
-    tune.bufsize {whole_bytes(settings, routes) + 2 * HEADER_BYTES}
+    tune.bufsize {whole_bytes(settings) + 2 * HEADER_BYTES}
     tune.http.maxhdr 100
     ssl-default-bind-options ssl-min-ver TLSv1.2
 

@@ -9,12 +9,16 @@ from pathlib import Path
 from archives.archive import read_config
 from archives.catalogue import find, load_catalogue
 from archives.errors import ArchiveError
+from ops.allocator import MALLOC
 from ops.desired import Served
 from ops.errors import OpsError
 from ops.gateway.config import haproxy_config, haproxy_file
 from ops.gateway.keys import read_keys
 from ops.gateway.stage import Route
 from ops.settings import Settings
+
+# HAProxy copies each request's whole buffer; giving that memory back and asking for it anew each time doubles the cost.
+ENVIRONMENT = {**MALLOC, "MALLOC_TRIM_THRESHOLD_": str(32 << 20)}
 
 
 def socket_file(settings: Settings) -> Path:
@@ -67,8 +71,10 @@ def routes_for(settings: Settings, models: Iterable[Served]) -> list[Route]:
 
 def _route(settings: Settings, one: Served) -> Route:
     try:
-        config = read_config(settings.served / one.archive)
-        return Route(one.model, int(config["jobQueueSize"]), int(config["responseTimeout"]))
+        archive = settings.served / one.archive
+        config = read_config(archive)
+        created = int(archive.stat().st_mtime)
+        return Route(one.model, int(config["jobQueueSize"]), int(config["responseTimeout"]), created)
     except ArchiveError:  # TorchServe has it still, or does not serve it: the rest, keys for one, goes on
         spec = find(load_catalogue(settings.models_file), one.model)
         return Route(one.model, spec.queue_size, spec.response_timeout_s)

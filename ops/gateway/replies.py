@@ -9,7 +9,7 @@ from ops.errors import OpsError
 
 # Stands in a message where the name comes that a client asked for.
 ASKED = "<asked>"
-_ASKED = "%[var(txn.asked),bytes(0,64),json(utf8s)]"
+_ASKED = "%[var(txn.asked),bytes(0,256),json(utf8s)]"
 
 
 def quoted(text: str) -> str:
@@ -47,7 +47,7 @@ def reply(status: int, body: str, headers: Mapping[str, str] | None = None) -> s
 def error(
     status: int, code: str, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> str:
-    """The arguments for an error; `type` follows from the status, as in handlers/errors.py."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
+    """The arguments for an error; `type` follows from the status, as in handlers/errors.py; a 429's is OpenAI's own."""
+    kind = "requests" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return reply(status, as_json(body), headers)

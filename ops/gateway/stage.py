@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from ops.gateway.replies import error
 from ops.settings import Settings
 
-# Bodies up to this are whole in memory before they go on, and can be sent again to a TorchServe that was restarted.
-BUFFER_BYTES = 64 << 10
 MOST_RESENDS = 3  # a request that was lost more often may be what ends the server
+CAME_TO = "X-Embedkit-Servers"  # between the stages: 0 with a request that found TorchServe away, and may wait
 OVERLOADED = {"Retry-After": "1"}
 FULL = error(503, "overloaded", "The server is busy; try again.", headers=OVERLOADED)
 
 
 @dataclass(frozen=True)
 class Route:
-    """A served model. `queue_size` is TorchServe's: requests that may wait there."""
+    """A served model. `queue_size` is TorchServe's: requests that may wait there; `created`: its archive, in Unix
+    seconds."""
 
     model: str
     queue_size: int
     response_timeout_s: int
+    created: int = 0
 
     @property
     def large_places(self) -> int:
@@ -32,9 +33,15 @@ class Route:
         return max(1, self.queue_size - self.large_places)
 
 
-def whole_bytes(settings: Settings, routes: Sequence[Route]) -> int:
-    """The largest body that is whole in memory: more where it has to be looked into for the model's name."""
-    return BUFFER_BYTES if len(routes) < 2 else max(BUFFER_BYTES, settings.gateway_route_kb << 10)
+def whole_bytes(settings: Settings) -> int:
+    """The largest body that is whole in memory before it goes on, so that it can be looked into for the model's name,
+    be without a length, and be sent again to a TorchServe that was restarted."""
+    return max(1 << 20, settings.gateway_route_kb << 10)
+
+
+def under_way(routes: Sequence[Route]) -> int:
+    """Requests of which the first stage keeps a copy at once: all that have places, and some that are refused."""
+    return sum(one.places + one.large_places for one in routes) + 64
 
 
 def longest_s(settings: Settings, routes: Sequence[Route]) -> int:
@@ -59,14 +66,16 @@ backend served
     option http-server-close
     retry-on conn-failure empty-response 502
     retries {MOST_RESENDS}
-    server stage {address}
+    # For each HAProxy keeps a copy of its whole buffer: while TorchServe is away the others wait here, without one.
+    # Who reads a large answer slowly has no copy any more, and takes no place from those that have.
+    server stage {address} maxconn {under_way(routes) + 2 * settings.gateway_large}
 
 frontend stage
     bind {address} proto h1
     no log
     maxconn {settings.gateway_connections}
     timeout client {longest_s(settings, routes)}s
-    use_backend model-%[path,field(3,/)]-large if {{ req.hdr_val(Content-Length) gt {whole_bytes(settings, routes)} }}
+    use_backend model-%[path,field(3,/)]-large if {{ req.hdr_val(Content-Length) gt {whole_bytes(settings)} }}
     use_backend model-%[path,field(3,/)]
 {models}
 # Whether TorchServe is there: without it, waiting is no overload.
@@ -96,7 +105,8 @@ backend {name}
     retry-on conn-failure
     retries {settings.gateway_wait_s}
     timeout server {settings.gateway_wait_s + route.response_timeout_s}s
-    http-request deny {FULL} if {{ queue gt 0 }} {{ nbsrv(torchserve) gt 0 }}
+    http-request deny {FULL} if {{ queue gt 0 }} {{ nbsrv(torchserve) gt 0 }} !{{ req.hdr({CAME_TO}) -m str 0 }}
+    http-request del-header {CAME_TO}
     # an answer of the handler says what made it; TorchServe's own are put into our form
     acl handler res.hdr(X-Embedkit-Fingerprint) -m found
 {replies}    server torchserve {host} maxconn {places}

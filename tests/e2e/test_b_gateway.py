@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import openai
@@ -40,8 +42,35 @@ def test_the_openai_client_through_the_gateway(stack: Stack, url: str) -> None:
         with pytest.raises(openai.BadRequestError) as caught:
             client.embeddings.create(model="minilm", input=TEXT, dimensions=385)
         assert caught.value.param == "dimensions"
+    for path in ("/v1/models", "/v1/models/minilm", "/predictions/minilm/1.0/v1/models"):
+        assert requests.head(url + path, timeout=5).status_code == 200, path
     health = requests.get(url + "/healthz", timeout=5)
     assert (health.status_code, health.json()["models"]["minilm"]["healthy"]) == (200, True)
+
+
+def test_slow_bodies_beside_the_truth(stack: Stack, url: str) -> None:
+    """More slow bodies in chunks than the gateway waits for at once: a request beside them, and once they have gone a
+    body of 1 MiB in chunks, get the right vector."""
+    right = stack.embed()
+    body = orjson.dumps({"input": TEXT, "model": "minilm"}).ljust(1 << 20)
+    begun = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nf0000\r\n"
+    port = stack.settings.gateway_port
+    with ExitStack() as closing:
+        opened = [closing.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(100)]
+        for one in opened:
+            one.sendall(begun + body[:100_000])
+        with openai.OpenAI(base_url=url + "/v1", api_key="unused", max_retries=0) as client:
+            found = client.embeddings.create(model="minilm", input=TEXT)
+        np.testing.assert_allclose(found.data[0].embedding, right, atol=1e-6)
+        assert opened[-1].recv(16).startswith(b"HTTP/1.1 503 ")
+    deadline = time.monotonic() + 5
+    while True:  # until HAProxy has seen that they went
+        parts = (body[at : at + 5000] for at in range(0, len(body), 5000))
+        answer = requests.post(url + "/v1/embeddings", data=parts, timeout=20)
+        if answer.status_code == 200:
+            break
+        assert time.monotonic() < deadline, answer.text
+    np.testing.assert_allclose(answer.json()["data"][0]["embedding"], right, atol=1e-6)
 
 
 def test_models_come_and_go_without_a_lost_request(stack: Stack, url: str) -> None:

@@ -98,6 +98,21 @@ def test_what_both_serve_goes_with_the_last(two: tuple[Settings, Settings]) -> N
     assert shared.archive not in archives(b)
 
 
+def test_a_served_archive_has_the_time_at_which_it_was_made(
+    two: tuple[Settings, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the model's `created`, on a file system without links too."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    archive = packed(two[0], "m", "1")
+    os.utime(archive.path, (1_700_000_000, 1_700_000_000))
+    served = publish(two[0], "m", "1.0", archive)
+    assert (two[0].served / served.archive).stat().st_mtime == 1_700_000_000
+
+
 @pytest.mark.parametrize("step", ["exists", "hardlink_to", "replace"])
 def test_an_archive_on_its_way_into_service_is_not_removed(
     step: str, two: tuple[Settings, Settings], monkeypatch: pytest.MonkeyPatch

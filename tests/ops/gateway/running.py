@@ -21,7 +21,7 @@ from ops.desired import Served
 from ops.errors import OpsError
 from ops.gateway.control import workers
 from ops.gateway.keys import write_keys
-from ops.gateway.program import gateway_command, gateway_files
+from ops.gateway.program import ENVIRONMENT, gateway_command, gateway_files
 from ops.gateway.stage import Route
 from ops.observers import write_files
 from ops.settings import Settings
@@ -118,7 +118,8 @@ def started(settings: Settings) -> Iterator[Gateway]:
     for folder in (settings.run, settings.logs):
         folder.mkdir(parents=True, exist_ok=True)
     with (settings.logs / "gateway.log").open("wb") as log:
-        process = subprocess.Popen(gateway_command(haproxy(), settings), stdout=log, stderr=log)
+        command = gateway_command(haproxy(), settings)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **ENVIRONMENT})
     running = Gateway(settings, process)
     try:
         deadline = time.monotonic() + 10

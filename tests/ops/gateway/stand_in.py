@@ -35,8 +35,9 @@ class StandIn:
     refuses: int | None = None
     loses: int = 0
     resets: bool = False  # a lost one ends with RST, else with FIN
+    padding: int = 0  # bytes by which an answer is longer
 
-    def answer(self, request: "_Handler") -> None:
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
         length = int(request.headers.get("Content-Length") or 0)
         body = request.rfile.read(length)
         if request.headers.get("Transfer-Encoding"):
@@ -60,10 +61,11 @@ class StandIn:
         model = request.path.split("/")[2] if request.path.count("/") >= 2 else ""
         data = [{"object": "embedding", "index": 0, "embedding": [1.0, 0.0]}]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
-        self._send(request, 200, {"object": "list", "data": data, "model": model, "usage": usage}, handler=True)
+        whole = {"object": "list", "data": data, "model": model, "usage": usage, "padding": "x" * self.padding}
+        self._send(request, 200, whole, handler=True)
 
     @staticmethod
-    def _send(request: "_Handler", status: int, body: Any, *, handler: bool = False) -> None:
+    def _send(request: BaseHTTPRequestHandler, status: int, body: Any, *, handler: bool = False) -> None:
         content = orjson.dumps(body)
         request.send_response(status)
         request.send_header("Content-Type", "application/json")

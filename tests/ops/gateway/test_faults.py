@@ -232,9 +232,9 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
 def test_slow_large_bodies_leave_the_short_requests_places(tmp_path: Path) -> None:
     """More clients than the queue has places, each with a body over the buffer that never ends: short requests are
     answered as before, the surplus is refused at once, and TorchServe is never sent more than its queue holds."""
-    settings = settings_for(tmp_path, gateway_header_s=5)
+    settings = settings_for(tmp_path)
     with serving(StandIn(settings.inference_port)) as behind, gateway(settings, (Route("minilm", 8, 20),)) as running:
-        begun = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 200_000
+        begun = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 2_000_000
         opened = [socket.create_connection(("127.0.0.1", settings.gateway_port), timeout=10) for _ in range(20)]
         try:
             for one in opened:
@@ -253,7 +253,7 @@ def test_slow_large_bodies_leave_the_short_requests_places(tmp_path: Path) -> No
         finally:
             for one in opened:
                 one.close()
-        large = {"input": "x" * 200_000, "model": "minilm"}
+        large = {"input": "x" * 2_000_000, "model": "minilm"}
         deadline = time.monotonic() + 5
         while running.post(body=large).status_code != 200:  # until HAProxy has seen that they went
             assert time.monotonic() < deadline
@@ -263,7 +263,7 @@ def test_slow_large_bodies_leave_the_short_requests_places(tmp_path: Path) -> No
 
 def test_idle_and_slow_clients_take_nobodys_place(tmp_path: Path) -> None:
     """Hundreds of silent connections and of bodies that do not come: another client is answered as before."""
-    settings = settings_for(tmp_path, gateway_header_s=1)
+    settings = settings_for(tmp_path, gateway_header_s=1, gateway_body_s=1)
     with serving(StandIn(settings.inference_port)), gateway(settings, (Route("minilm", 4, 20),)) as running:
         begun = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
         opened = [socket.create_connection(("127.0.0.1", settings.gateway_port), timeout=10) for _ in range(300)]

@@ -1,5 +1,6 @@
 """A running HAProxy goes by what is served, whatever models.toml says meanwhile."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,14 @@ CATALOGUE = '[m]\nsource = { folder = "m" }\nqueue_size = 7\nresponse_timeout_s 
 
 
 def test_a_route_is_what_the_archive_says(tmp_path: Path) -> None:
-    """TorchServe has queue and time from the archive; where that is gone, what models.toml says has to do."""
+    """TorchServe has queue and time from the archive, and `created` is when that was made; where that is gone, what
+    models.toml says has to do."""
     models_file = tmp_path / "models.toml"
     models_file.write_text(CATALOGUE)
     settings = Settings(var=tmp_path, store=tmp_path / "store", models_file=models_file)
     one = served(settings, "m-a.mar", queue_size=64)
-    assert routes_for(settings, [one]) == [Route("m", 64, 20)]
+    os.utime(settings.served / one.archive, (1_700_000_000, 1_700_000_000))
+    assert routes_for(settings, [one]) == [Route("m", 64, 20, created=1_700_000_000)]
     (settings.served / one.archive).unlink()
     assert routes_for(settings, [one]) == [Route("m", 7, 8)]
 
