@@ -16,7 +16,8 @@ from archives.placement import Need
 from archives.progress import SILENT, Progress
 from env.hardware import detect
 from ops.cli import app
-from ops.desired import Served, desired_file, write_models
+from ops.deploy import command
+from ops.desired import Served, commit, desired_file, write_models
 from ops.down import Down, bring_down
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
@@ -26,6 +27,7 @@ from ops.probe import Reference
 from ops.served import appearing, prune
 from ops.settings import Settings
 from ops.store_owners import claim
+from ops.supervisor.control import Supervisor
 from ops.up import settled
 from tests.ops.gateway.running import gateway, settings_for
 
@@ -142,6 +144,23 @@ def test_what_other_commands_have_changed_meanwhile_stays(tmp_path: Path) -> Non
     write_models(desired_file(settings), {})
     with pytest.raises(OpsError, match="each model was taken out"):
         settled(settings, {"out": ready["out"]}, before, SILENT, detect())
+
+
+def test_a_deploy_does_not_replace_what_came_while_it_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback needs no lock that a packing deploy has; the deploy then leaves the server alone, and says so."""
+    models_file = tmp_path / "models.toml"
+    models_file.write_text('[m]\nsource = { folder = "m" }\n')
+    settings = Settings(var=tmp_path / "var", store=tmp_path / "store", models_file=models_file)
+    commit(settings, served("m", "old"))
+    monkeypatch.setattr(Supervisor, "runs", lambda *_: True)
+
+    def rolled_back(*_: object) -> None:
+        with exclusive(lock_file(settings), print, wait_s=0):
+            commit(settings, served("m", "older"))
+
+    monkeypatch.setattr(command, "prepare", rolled_back)
+    with pytest.raises(OpsError, match=r"m: m-1.0-older.mar took the place of m-1.0-old.mar while this prepared"):
+        command.deploy_model(settings, "m", SILENT)
 
 
 @pytest.mark.timeout(60)
