@@ -50,7 +50,7 @@ class Holder:
     def way_out(self) -> str:
         """What to do about it; whatever is interrupted, the next command goes on with."""
         if not self.pid:
-            return "run this again"
+            return "`supervisorctl restart watchdog` if that lasts"
         end = f"`kill {self.pid}; kill -CONT {self.pid}`" if self.stopped else f"`kill {self.pid}`"
         return f"`kill -CONT {self.pid}` lets it go on, {end} ends it" if self.stopped else f"{end} ends it"
 
@@ -129,10 +129,10 @@ def holder(path: Path) -> Holder | None:
         return None
     if written is None:  # the watchdog writes nothing, and holds it for a moment
         return Holder("the watchdog", 0, since)
-    return Holder(written[0], int(written[1]), since, is_stopped(int(written[1])))
+    return Holder(written[0], int(written[1]), since, _is_stopped(int(written[1])))
 
 
-def is_stopped(pid: int) -> bool:
+def _is_stopped(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_STOPPED
     except psutil.Error:
