@@ -190,8 +190,9 @@ def settled(
     goal = {name: one.served for name, one in ready.items()}
     for name in sorted(changed):
         if name in desired:
+            if goal.get(name) != desired[name]:
+                progress.say(f"{name}: another command brought {desired[name].archive} meanwhile, which stays")
             goal[name] = desired[name]
-            progress.say(f"{name}: another command brought {desired[name].archive} meanwhile, which stays")
         elif goal.pop(name, None):
             progress.say(f"{name}: `embedkit down {name}` came meanwhile: it is left out")
     for name, one in goal.items():
