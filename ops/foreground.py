@@ -70,7 +70,7 @@ def run_service(settings: Settings, names: Iterable[str], progress: Progress, *,
     specs = exact_specs(settings, names)
     with prepared(settings, lambda: make_ready(settings, specs, progress, hardware), progress.say) as ready:
         _clear(settings, progress)
-        goal = settled(settings, ready, before, progress, hardware)
+        goal = settled(settings, ready, before, progress, detect())  # minutes later, other memory is free
         for one in goal.values():
             commit(settings, one)  # remembers what each was served from before
         write_models(desired_file(settings), goal)

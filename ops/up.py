@@ -242,12 +242,13 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
     Raises:
         OpsError, ArchivesError: what keeps it from serving, with the next step.
     """
-    started, machine = time.monotonic(), hardware or detect()
+    started = time.monotonic()
     keep_private(settings)
     before = read_models(desired_file(settings))
     specs = wanted_specs(settings, names)
+    machine = hardware or detect()
     with prepared(settings, lambda: make_ready(settings, specs, progress, machine), progress.say) as ready:
-        goal = settled(settings, ready, before, progress, machine)
+        goal = settled(settings, ready, before, progress, hardware or detect())  # minutes later, other memory is free
         startup_s = max(spec_of(settings, name).startup_timeout_s for name in goal) + START_ALLOWANCE_S
         _start(settings, goal, Limits(startup_s), progress)
         _, references = known_references(settings)
