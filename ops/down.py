@@ -10,6 +10,7 @@ from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
 from ops.gateway.live import follow_models
 from ops.gateway.program import socket_file as gateway_socket
+from ops.preparing import mark_stop
 from ops.settings import Settings
 from ops.supervisor.config import pid_file, socket_file
 from ops.supervisor.control import Supervisor
@@ -41,6 +42,7 @@ def bring_down(settings: Settings, progress: Callable[[str], None], drain: Drain
     """
     dropped: list[str] = []
     with exclusive(lock_file(settings), progress):
+        mark_stop(settings)
         ours = {process.pid for process in leftovers.our_processes(settings)}
         supervisor, wait_s = Supervisor(settings), float(settings.stop_timeout_s + STOP_ALLOWANCE_S)
         answers = supervisor.running()
@@ -95,5 +97,5 @@ def take_out(
                 for loaded in reversed(management.describe(name)):  # the default goes last, as TorchServe insists
                     progress.say(f"{name}: removing version {loaded.version} from the server")
                     management.unregister(name, loaded.version)
-        follow_models(settings, desired.values())
+        follow_models(settings, desired.values(), progress.say)
     return list(desired), dropped

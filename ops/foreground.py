@@ -10,16 +10,17 @@ from typing import NoReturn
 from archives.catalogue import ModelSpec, find, load_catalogue
 from archives.progress import Progress
 from env.hardware import detect
-from ops.desired import Served, changes_file, commit, desired_file, write_models
+from ops.desired import Served, changes_file, commit, desired_file, read_models, write_models
 from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
+from ops.preparing import prepared
 from ops.private import keep_private
 from ops.served import prune
 from ops.settings import Settings
 from ops.supervisor import config as supervisor_config
 from ops.supervisor.control import Supervisor, environment
 from ops.supervisor.process import end_unsupervised
-from ops.up import make_ready, wanted_specs, write_configuration, write_settings
+from ops.up import make_ready, settled, wanted_specs, write_configuration, write_settings
 
 
 def exact_specs(settings: Settings, names: Iterable[str]) -> dict[str, ModelSpec]:
@@ -50,6 +51,12 @@ def _commands(
     return [*command, "--nodaemon"], environ
 
 
+def _clear(settings: Settings, progress: Progress) -> None:
+    if Supervisor(settings).running():
+        raise OpsError(f"the service of {settings.var} runs already: `embedkit down` stops it")
+    end_unsupervised(settings, progress.say)
+
+
 def run_service(settings: Settings, names: Iterable[str], progress: Progress, *, server: bool) -> NoReturn:
     """Serve these models in the foreground: supervisord with all programs, or with `server` TorchServe alone.
 
@@ -59,10 +66,12 @@ def run_service(settings: Settings, names: Iterable[str], progress: Progress, *,
     supervisor_config.check_paths(settings)
     keep_private(settings)
     with exclusive(lock_file(settings), progress.say):
-        if Supervisor(settings).running():
-            raise OpsError(f"the service of {settings.var} runs already: `embedkit down` stops it")
-        end_unsupervised(settings, progress.say)
-        goal = make_ready(settings, exact_specs(settings, names), progress, detect())
+        _clear(settings, progress)
+    hardware, before = detect(), read_models(desired_file(settings))
+    specs = exact_specs(settings, names)
+    with prepared(settings, lambda: make_ready(settings, specs, progress, hardware), progress.say) as ready:
+        _clear(settings, progress)
+        goal = settled(settings, ready, before, progress, detect())  # minutes later, other memory is free
         for one in goal.values():
             commit(settings, one)  # remembers what each was served from before
         write_models(desired_file(settings), goal)

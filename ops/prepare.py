@@ -1,7 +1,6 @@
 """From a model's name to a verified archive, doing only what is not done yet."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from archives.catalogue import ModelSpec, find, load_catalogue
@@ -9,7 +8,6 @@ from archives.errors import ArchivesError, DamagedError
 from archives.fetch import fetch, find_snapshot
 from archives.pack import LockInfo, PackedArchive, pack
 from archives.placement import Layout, Need, layout, need
-from archives.placement import misfits as unfit
 from archives.progress import Progress
 from archives.snapshot import Snapshot
 from archives.sources import HubSource
@@ -108,11 +106,6 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware, progress: P
     engine = packed.manifest["engine"]
     decided = spec.model_copy(update={"backend": engine["backend"], "dtype": engine["dtype"]})
     return Prepared(served, reference_of(verification), need(decided, placed.on(engine["device"]), snapshot.parameters))
-
-
-def misfits(prepared: Iterable[Prepared], hardware: Hardware) -> list[str]:
-    """What of these models will not fit this machine, a sentence each."""
-    return unfit((one.need for one in prepared), hardware)
 
 
 def known_references(settings: Settings) -> tuple[dict[str, Served], dict[str, Reference]]:

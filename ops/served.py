@@ -14,8 +14,14 @@ from archives.pack import PackedArchive
 from archives.store import flush, fsync_folder, verification_path, write_whole
 from archives.verify import Verification, read_verification
 from ops.desired import Served
+from ops.exclusive import at_once
 from ops.settings import Settings
 from ops.store_owners import claim, identity, releasing
+
+
+def preparing_lock(settings: Settings) -> Path:
+    """What all hold that have archives in store/served which the desired state does not name yet."""
+    return settings.run / "preparing.lock"
 
 
 def publish(settings: Settings, model: str, version: str, packed: PackedArchive) -> Served:
@@ -57,10 +63,13 @@ def published(settings: Settings, one: Served) -> tuple[Path, Verification | Non
 
 def prune(settings: Settings) -> None:
     """Remove the archives of this deployment that are neither served nor gone back to, and what a change of it has left
-    beside them; use it under the deployment's lock."""
-    with releasing(settings) as unneeded:
-        for name in unneeded:
-            verification_path(settings.served / name).unlink(missing_ok=True)
-            (settings.served / name).unlink(missing_ok=True)
-    for left in settings.served.glob(f".*.{identity(settings)}"):
-        left.unlink(missing_ok=True)
+    beside them; use it under the deployment's lock. While another prepares, all is left to the next time."""
+    with at_once(preparing_lock(settings)) as alone:
+        if not alone:
+            return
+        with releasing(settings) as unneeded:
+            for name in unneeded:
+                verification_path(settings.served / name).unlink(missing_ok=True)
+                (settings.served / name).unlink(missing_ok=True)
+        for left in settings.served.glob(f".*.{identity(settings)}"):
+            left.unlink(missing_ok=True)

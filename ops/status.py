@@ -9,7 +9,7 @@ import psutil
 from ops.deploy.plan import next_step
 from ops.desired import Served
 from ops.errors import OpsError
-from ops.exclusive import holder, lock_file
+from ops.exclusive import Holder, holder, lock_file
 from ops.gateway.check import wrongly_open
 from ops.gateway.knock import Door, knock
 from ops.pause import paused
@@ -155,7 +155,8 @@ def look(settings: Settings, desired: Mapping[str, Served], references: Mapping[
     needed, others = idle(programs, settings)
     door = knock(settings) if any(one.name == "gateway" and one.alive for one in programs) else None
     problem = problem or next(iter(needed), "") or (wrongly_open(settings, door) if door else "")
-    notes = (*others, *_paused(settings, now), *_unfinished(settings, unfinished))
+    at_work = holder(lock_file(settings))
+    notes = (*others, *_paused(settings, now), *_stopped(at_work), *_unfinished(at_work, unfinished))
     return Status(pid, programs, tuple(models), settings.ports, problem, notes, door)
 
 
@@ -169,12 +170,16 @@ def _paused(settings: Settings, now: float) -> Iterator[str]:
             yield pause.said(now)
 
 
-def _unfinished(settings: Settings, models: Iterable[str]) -> Iterator[str]:
+def _stopped(at_work: Holder | None) -> Iterator[str]:
+    if at_work and at_work.stopped:
+        yield f"the watchdog does not act: {at_work}: {at_work.way_out}"
+
+
+def _unfinished(at_work: Holder | None, models: Iterable[str]) -> Iterator[str]:
     """What is said of models that have not come to what is desired of them."""
-    at_work = holder(lock_file(settings))
     for model in models:
         if at_work:
-            yield f"{model}: its version is being changed by `{at_work}`"
+            yield f"{model}: its version is being changed: {at_work}"
         else:
             yield (
                 f"{model}: a change of its version was interrupted: `embedkit deploy {model}` finishes it, "

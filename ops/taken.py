@@ -6,9 +6,11 @@ Written once a program has taken it, not when the files are: an `up` that ended 
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 
+from archives.store import held
 from ops.settings import EXPORTERS_OWN, GATEWAYS_OWN, OBSERVERS_OWN, Settings
 from ops.state_files import read_state, write_state
 
@@ -32,10 +34,13 @@ class Taken:
     def __init__(self, settings: Settings, wanted: Mapping[str, str]) -> None:
         self._file = settings.state / "taken.json"
         self._wanted = wanted
+        self._taken = self._read()
+
+    def _read(self) -> dict[str, Any]:
         try:
-            self._taken = read_state(self._file)
+            return read_state(self._file)
         except (FileNotFoundError, ValueError):
-            self._taken = {}
+            return {}
 
     def stale(self) -> list[str]:
         """The programs that run, if they do, with something else."""
@@ -43,5 +48,7 @@ class Taken:
 
     def mark(self, names: Iterable[str]) -> None:
         """These have taken it, or do not run and will when they start."""
-        self._taken |= {name: self._wanted[name] for name in names if name in self._wanted}
-        write_state(self._file, self._taken)
+        new = {name: self._wanted[name] for name in names if name in self._wanted}
+        with held(self._file.with_suffix(".lock")):  # `embedkit key` marks the gateway while `up` marks others
+            self._taken = self._read() | new
+            write_state(self._file, self._taken)

@@ -7,23 +7,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from archives.catalogue import ModelSpec, find, load_catalogue
+from archives.placement import Need, misfits
 from archives.progress import Progress
 from env.hardware import Hardware, detect
 from env.jdk import find_jdk
 from env.ports import port_is_free
 from ops import observers
 from ops.answering import wait_until_answering
-from ops.deploy.command import START_ALLOWANCE_S, check_room
+from ops.deploy.command import START_ALLOWANCE_S, check_room, need_of
 from ops.deploy.converge import Converging, Limits
 from ops.deploy.plan import next_step
 from ops.desired import Served, changes_file, commit, desired_file, read_models, rolled_back_file
 from ops.errors import OpsError
-from ops.exclusive import exclusive, lock_file
+from ops.exclusive import exclusive, keys_lock
 from ops.gateway.keys import open_unless_decided
 from ops.gateway.live import follow_models
 from ops.gateway.program import files_now
 from ops.preflight import preflight
-from ops.prepare import Prepared, known_references, misfits, prepare
+from ops.prepare import Prepared, known_references, prepare, spec_of
+from ops.preparing import prepared
 from ops.private import keep_private
 from ops.probe import Probe
 from ops.served import prune
@@ -109,9 +111,10 @@ def write_configuration(
     optional = _optional(settings, supervisor, models, progress)
     write_settings(settings)
     supervisor_config.install_in_environment(settings, optional.programs)
-    if "gateway" in optional.files:
-        open_unless_decided(settings)
-    observers.write_files(optional.files)
+    with exclusive(keys_lock(settings), progress.say):  # else a first key may be made between looking and opening
+        if "gateway" in optional.files:
+            open_unless_decided(settings)
+        observers.write_files(optional.files)
     return Taken(settings, inputs(settings, optional.files))
 
 
@@ -165,7 +168,7 @@ def _start(settings: Settings, goal: Mapping[str, Served], limits: Limits, progr
             supervisor.start(program.name)
     if serving:
         _converge(settings, goal.values(), limits, progress)
-    follow_models(settings, goal.values())
+    follow_models(settings, goal.values(), progress.say)
 
 
 def _commit(settings: Settings, goal: Iterable[Served]) -> None:
@@ -173,20 +176,41 @@ def _commit(settings: Settings, goal: Iterable[Served]) -> None:
         commit(settings, one)
 
 
-def _goal(settings: Settings, prepared: Mapping[str, Prepared], progress: Progress) -> dict[str, Served]:
-    """What is to be served: what was prepared, but for archives that were rolled back from."""
+def settled(
+    settings: Settings,
+    ready: Mapping[str, Prepared],
+    before: Mapping[str, Served],
+    progress: Progress,
+    hardware: Hardware,
+) -> dict[str, Served]:
+    """What is to be served of what was prepared, for which there is room; use it under the deployment's lock. Archives
+    that were rolled back from are not, and what other commands have changed since `before` was desired stays theirs.
+
+    Raises:
+        OpsError: nothing is left of it, or there is no room, with the figures and the way out.
+    """
     desired, left = read_models(desired_file(settings)), read_models(rolled_back_file(settings))
-    goal = {name: one.served for name, one in prepared.items()}
+    changed = {name for name in desired.keys() | before.keys() if desired.get(name) != before.get(name)}
+    goal = {name: one.served for name, one in ready.items()}
+    for name in sorted(changed):
+        if name in desired:
+            if goal.get(name) != desired[name]:
+                progress.say(f"{name}: another command brought {desired[name].archive} meanwhile, which stays")
+            goal[name] = desired[name]
+        elif goal.pop(name, None):
+            progress.say(f"{name}: `embedkit down {name}` came meanwhile: it is left out")
     for name, one in goal.items():
         if left.get(name) == one != desired.get(name, one):
             goal[name] = desired[name]
             progress.say(f"{name}: stays with {desired[name].archive}, as it was rolled back; `embedkit deploy {name}`")
+    if not goal:
+        raise OpsError("each model was taken out of service while this prepared: `embedkit up NAME` serves one")
+    needs = {name: ready[name].need if name in ready else need_of(settings, goal[name], hardware) for name in goal}
+    _check_room(settings, needs, goal, hardware)
     return goal
 
 
-def _check_room(
-    settings: Settings, prepared: Mapping[str, Prepared], goal: Mapping[str, Served], hardware: Hardware
-) -> None:
+def _check_room(settings: Settings, needs: Mapping[str, Need], goal: Mapping[str, Served], hardware: Hardware) -> None:
     """Refuse what does not fit beside what runs.
 
     Raises:
@@ -197,25 +221,22 @@ def _check_room(
     served = read_models(desired_file(settings)) if serving else {}
     for name, one in goal.items():
         if name in served and served[name] != one:
-            check_room(settings, one, prepared[name].need, hardware)
-    unfit = misfits([one for name, one in prepared.items() if name not in served], hardware)
+            check_room(settings, one, needs[name], hardware)
+    unfit = misfits((need for name, need in needs.items() if name not in served), hardware)
     if unfit:
         raise OpsError("cannot start:\n" + "\n".join(f"  {problem}" for problem in unfit))
 
 
 def make_ready(
     settings: Settings, specs: Mapping[str, ModelSpec], progress: Progress, hardware: Hardware
-) -> dict[str, Served]:
-    """Have a verified archive of each model; returns what is to be served, for which there is room.
+) -> dict[str, Prepared]:
+    """Have a verified archive of each model, changing nothing that is served.
 
     Raises:
         OpsError, ArchivesError: what keeps them from being served, with the next step.
     """
     preflight(settings)
-    prepared = {name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()}
-    goal = _goal(settings, prepared, progress)
-    _check_room(settings, prepared, goal, hardware)
-    return goal
+    return {name: prepare(spec, settings, hardware, progress) for name, spec in specs.items()}
 
 
 def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardware: Hardware | None = None) -> Up:
@@ -227,10 +248,12 @@ def bring_up(settings: Settings, names: Iterable[str], progress: Progress, hardw
     started = time.monotonic()
     supervisor_config.check_paths(settings)
     keep_private(settings)
-    with exclusive(lock_file(settings), progress.say):
-        specs = wanted_specs(settings, names)
-        goal = make_ready(settings, specs, progress, hardware or detect())
-        startup_s = max(specs[name].startup_timeout_s for name in specs) + START_ALLOWANCE_S
+    before = read_models(desired_file(settings))
+    specs = wanted_specs(settings, names)
+    machine = hardware or detect()
+    with prepared(settings, lambda: make_ready(settings, specs, progress, machine), progress.say) as ready:
+        goal = settled(settings, ready, before, progress, hardware or detect())  # minutes later, other memory is free
+        startup_s = max(spec_of(settings, name).startup_timeout_s for name in goal) + START_ALLOWANCE_S
         _start(settings, goal, Limits(startup_s), progress)
         _, references = known_references(settings)
         probes = wait_until_serving(

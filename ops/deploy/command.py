@@ -15,6 +15,7 @@ from ops.errors import OpsError
 from ops.exclusive import exclusive, lock_file
 from ops.gateway.live import follow_models
 from ops.prepare import prepare, spec_of
+from ops.preparing import prepared
 from ops.served import prune
 from ops.settings import Settings
 from ops.supervisor.control import Supervisor
@@ -45,11 +46,15 @@ def deploy_model(settings: Settings, model: str, progress: Progress, *, drain_s:
         OpsError, ArchivesError: what else keeps it from being deployed, with the next step.
     """
     spec = spec_of(settings, model)
-    with exclusive(lock_file(settings), progress.say):
-        current = _served(settings, model)
-        prepared = prepare(spec, settings, detect(), progress)
-        limits = Limits(spec.startup_timeout_s + START_ALLOWANCE_S, drain_s)
-        return _replace(settings, current, prepared.served, prepared.need, limits=limits, progress=progress)
+    current, limits = _served(settings, model), Limits(spec.startup_timeout_s + START_ALLOWANCE_S, drain_s)
+    with prepared(settings, lambda: prepare(spec, settings, detect(), progress), progress.say) as ready:
+        now = _served(settings, model)
+        if now != current:
+            raise OpsError(
+                f"{model}: {now.archive} took the place of {current.archive} while this prepared: "
+                f"`embedkit deploy {model}` replaces that"
+            )
+        return _replace(settings, current, ready.served, ready.need, limits=limits, progress=progress)
 
 
 def rollback_model(settings: Settings, model: str, progress: Progress, *, drain_s: float | None = None) -> Deployed:
@@ -129,7 +134,7 @@ def _replace(
     converging = Converging(settings, target, limits, progress, rolling_back=rolling_back)
     converging.run()
     prune(settings)
-    follow_models(settings, read_models(desired_file(settings)).values())
+    follow_models(settings, read_models(desired_file(settings)).values(), progress.say)
     finish(settings, model)
     took, dropped = time.monotonic() - started, tuple(converging.dropped)
     return Deployed(model, target.archive, was.archive, target != was, dropped, took)

@@ -154,6 +154,14 @@ _TABLE: tuple[Family, ...] = (
     ),
     _family("gauge", "watchdog", "watchdog_paused", "", "1 while `embedkit pause` keeps the watchdog from acting."),
     _family(
+        "gauge", "watchdog", "watchdog_locked_out_seconds", "",
+        "How long the watchdog has not acted because a command holds the deployment's lock; 0 while none does.",
+    ),
+    _family(
+        "gauge", "watchdog", "watchdog_lock_holder_stopped", "",
+        "1 while the command that holds the deployment's lock is stopped (Ctrl-Z, SIGSTOP).",
+    ),
+    _family(
         "counter", "watchdog", "watchdog_actions_total", "action target",
         "What the watchdog did: end_worker or revive_model on a model, restart_torchserve, start_program on a program.",
     ),

@@ -25,13 +25,13 @@ def add(name: Name, json: Json = False) -> None:
     """Make a key and show it, this once; from the first one on, nobody comes in without."""
     from ops.cli import told
     from ops.console import Reporter, err, out, print_json
-    from ops.exclusive import exclusive, lock_file
+    from ops.exclusive import exclusive, keys_lock
     from ops.gateway.keys import read_keys, with_new
     from ops.gateway.live import change_keys
 
     with told():
         settings = _settings()
-        with exclusive(lock_file(settings), Reporter().say):
+        with exclusive(keys_lock(settings), Reporter().say):
             keys, made = with_new(read_keys(settings) or {}, name)
             live = change_keys(settings, keys)
         if json:
@@ -63,13 +63,13 @@ def revoke(name: Name, json: Json = False) -> None:
     """Take a key back; requests with it are refused from then on."""
     from ops.cli import told
     from ops.console import Reporter, out, print_json
-    from ops.exclusive import exclusive, lock_file
+    from ops.exclusive import exclusive, keys_lock
     from ops.gateway.keys import read_keys, without
     from ops.gateway.live import change_keys
 
     with told():
         settings = _settings()
-        with exclusive(lock_file(settings), Reporter().say):
+        with exclusive(keys_lock(settings), Reporter().say):
             keys = without(read_keys(settings) or {}, name)
             live = change_keys(settings, keys)
         if json:

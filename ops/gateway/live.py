@@ -1,11 +1,13 @@
 """Let the gateway follow, whether it runs or not: other models, other keys, with no request lost to it."""
 
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 
+from archives.progress import SILENT
 from ops.desired import Served, desired_file, read_models
 from ops.errors import OpsError
+from ops.exclusive import exclusive, keys_lock
 from ops.gateway.config import haproxy_file
 from ops.gateway.control import give_keys, reload, workers
 from ops.gateway.keys import keys_file, open_unless_decided, read_keys, write_keys
@@ -89,12 +91,17 @@ def _open_as_before(settings: Settings) -> None:
         open_unless_decided(settings)
 
 
-def follow_models(settings: Settings, models: Iterable[Served]) -> None:
+def follow_models(settings: Settings, models: Iterable[Served], say: Callable[[str], None] = SILENT.say) -> None:
     """Have the gateway serve these models, with the keys that there are: now where it runs, else once it does.
 
     Raises:
         OpsError, ArchivesError: it cannot, or does not.
     """
+    with exclusive(keys_lock(settings), say):
+        _follow(settings, models)
+
+
+def _follow(settings: Settings, models: Iterable[Served]) -> None:
     _open_as_before(settings)
     if not _runs(settings):
         _write(settings, models, runs=False)
@@ -110,6 +117,8 @@ def follow_models(settings: Settings, models: Iterable[Served]) -> None:
 
 def change_keys(settings: Settings, keys: Mapping[str, str]) -> bool:
     """Write the keys and have a running gateway go by them; returns whether one runs.
+
+    To be used under the keys' lock, as the reading of the keys that it replaces.
 
     At no moment is the gateway open while there is a key: what starts from now on is closed first, then what runs, and
     only then the keys are there.

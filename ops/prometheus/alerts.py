@@ -188,6 +188,15 @@ ALERTS: tuple[Alert, ...] = (
         "the watchdog on {{ $labels.instance }} has been paused for 4 hours (paused {{ $value }})",
     ),
     Alert(
+        "WatchdogLockedOut",
+        f"watchdog_locked_out_seconds > {limits.WATCHDOG_LOCKED_OUT_S} or "
+        f"(watchdog_locked_out_seconds > {limits.WATCHDOG_LOCKED_OUT_STOPPED_S} and watchdog_lock_holder_stopped == 1)",
+        "0m",
+        "warning",
+        "the watchdog on {{ $labels.instance }} has not acted for {{ $value | humanizeDuration }}: a command holds the "
+        "deployment's lock",
+    ),
+    Alert(
         "GatewayDown",
         "gateway_up == 0",
         "1m",

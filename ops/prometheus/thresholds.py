@@ -44,6 +44,9 @@ QUEUE_FULL_RATIO = 0.8
 RESTARTS_PER_HOUR = 2
 WATCHDOG_ACTIONS_PER_HOUR = 3  # once is an accident that is over; below each budget
 WATCHDOG_SILENT_S = 60  # it looks every 5
+# Above what a load and a drain take together; a command that is stopped may be a hand's slip of some seconds.
+WATCHDOG_LOCKED_OUT_S = 900
+WATCHDOG_LOCKED_OUT_STOPPED_S = 60
 
 GPU_IDLE_RATIO = 0.01
 GPU_IDLE_REQUESTS_PER_S = 5.0  # a GPU that is sampled between rarer requests looks idle

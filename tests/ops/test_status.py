@@ -1,12 +1,14 @@
 """What `embedkit status` makes of programs that do not run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ops.exclusive import Holder
 from ops.pause import pause_file
 from ops.settings import Settings
-from ops.status import _paused, idle
+from ops.status import _paused, _stopped, idle
 from ops.supervisor.control import Program
 
 
@@ -36,3 +38,12 @@ def test_a_damaged_pause_is_a_note(tmp_path: Path) -> None:
     (said,) = _paused(settings, 0)
     assert "pause.json is damaged" in said
     assert "embedkit resume" in said
+
+
+def test_a_command_that_stands_still_with_the_lock_is_a_note() -> None:
+    """With what lets it go on; one that works is none."""
+    holder = Holder("embedkit up (pid 7)", 7, 0.0, stopped=True)
+    (note,) = _stopped(holder)
+    assert note.startswith("the watchdog does not act: embedkit up (pid 7) is stopped")
+    assert "`kill -CONT 7` lets it go on" in note
+    assert list(_stopped(replace(holder, stopped=False))) == list(_stopped(None)) == []

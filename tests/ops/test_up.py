@@ -175,7 +175,7 @@ def test_the_gateway_goes_by_what_is_served_until_it_is_replaced(
         taken.append(list(models))
         return observers.Plan()
 
-    def follow(_: Settings, models: Iterable[Served]) -> None:
+    def follow(_: Settings, models: Iterable[Served], __: object) -> None:
         taken.append(list(models))
 
     monkeypatch.setattr(up, "_optional", planned)

@@ -11,6 +11,8 @@ from ops.supervisor.watchdog.ledger import Ledger, ledger_file, read_ledger
 def map_ledger(ledger: Ledger, families: Families) -> None:
     families.add("watchdog_last_look_timestamp_seconds", ledger.at)
     families.add("watchdog_paused", ledger.paused)
+    families.add("watchdog_locked_out_seconds", ledger.locked_out_s)
+    families.add("watchdog_lock_holder_stopped", ledger.holder_stopped)
     for (action, target), count in ledger.actions.items():
         families.add("watchdog_actions_total", count, action=action, target=target)
     for (action, target), left in ledger.budgets.items():

@@ -140,13 +140,20 @@ class Eyes:
             return Look(states)
         if server.key != self._server:  # what another one has answered says nothing of this one
             self._server, self._management = server.key, _ManagementEye(self._settings)
+        if not self._management.answers:
+            self._due.clear()  # now a probe has to tell whether it serves
         self._prober.round()
         self._management.look()
         with self._lock:
             heard, self._heard = self._heard, []
         models = tuple(self._models(server)) if self._management.answers else ()
         missing = self._management.missing if self._management.answers else ()
-        return Look(states, server, self._management.answers, models, tuple(heard), missing)
+        found = {} if self._management.answers else self._found(server)
+        return Look(states, server, self._management.answers, models, tuple(heard), missing, found)
+
+    def _found(self, server: Process) -> dict[tuple[int, float], Activity | None]:
+        workers = worker_processes(self._settings, server).values()
+        return {one.key: self._activity(one) for one in workers}
 
     def _models(self, server: Process) -> Iterator[ModelLook]:
         processes = worker_processes(self._settings, server)

@@ -1,5 +1,6 @@
 """Models whose workers seem well and that do not answer: probes that fail while nothing else gets on. Pure."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ops.probe import Probe
@@ -27,7 +28,11 @@ class Probes:
 
     def __init__(self) -> None:
         self._failing: dict[str, Failing] = {}
-        self._texts: dict[tuple[int, float], float] = {}
+
+    @property
+    def slowest_s(self) -> float:
+        """The longest that a last good probe took."""
+        return max((one.latency_s for one in self._failing.values()), default=0.0)
 
     def of(self, model: str) -> Failing:
         return self._failing.setdefault(model, Failing())
@@ -46,10 +51,10 @@ class Probes:
         failing.rounds += failing.probes >= LOOKS
         failing.probes = 0
 
-    def hear(self, now: float, look: Look) -> None:
+    def hear(self, now: float, look: Look, moved: Collection[tuple[int, float]]) -> None:
         """Count what came back of models that have a ready worker, once a look; users that get their vectors outweigh
-        it. A wrong vector is for people to judge."""
-        progress = self._progress(look)
+        it: `moved` are the workers that have embedded users' texts. A wrong vector is for people to judge."""
+        progress = {model.model for model in look.models for one in model.workers if one.process.key in moved}
         for model in progress:
             self.of(model).probes = self.of(model).rounds = 0
         ready = {model.model for model in look.models if model.default and model.ready}
@@ -69,18 +74,6 @@ class Probes:
         failing.since = failing.since if failing.probes else now
         failing.probes += 1
         failing.error, failing.unreachable = probe.error, probe.outcome == "unreachable"
-
-    def _progress(self, look: Look) -> set[str]:
-        """The models that have embedded users' texts since the last look."""
-        texts = {
-            worker.process.key: (model.model, worker.activity.texts)
-            for model in look.models
-            for worker in model.workers
-            if worker.activity is not None
-        }
-        moved = {name for key, (name, count) in texts.items() if count > self._texts.get(key, count)}
-        self._texts = {key: count for key, (_, count) in texts.items()}
-        return moved
 
     def is_sick(self, now: float, model: ModelLook) -> bool:
         """Whether it should answer and does not; one that may be at users' texts has the model's own timeout."""

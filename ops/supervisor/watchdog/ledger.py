@@ -18,7 +18,8 @@ def ledger_file(settings: Settings) -> Path:
 
 @dataclass
 class Ledger:
-    """`at`: the last look in Unix time; `budgets`: what is left of those that were drawn on; `reviving`: model →
+    """`at`: the last look in Unix time; `locked_out_s`: for how long another has held the deployment's lock by then,
+    and `holder_stopped`: that one is stopped; `budgets`: what is left of those that were drawn on; `reviving`: model →
     (version, workers), written before a model is scaled to 0, so that it never stays there."""
 
     at: float = 0.0
@@ -26,6 +27,8 @@ class Ledger:
     actions: Counter[Key] = field(default_factory=Counter)
     budgets: Mapping[Key, int] = field(default_factory=dict)
     reviving: dict[str, tuple[str, int]] = field(default_factory=dict)
+    locked_out_s: float = 0.0
+    holder_stopped: bool = False
 
     def expect(self, models: Iterable[str], programs: Iterable[str]) -> None:
         """What can be acted on is counted from 0, so that a first action is an increase."""
@@ -40,6 +43,8 @@ class Ledger:
         content = {
             "at": self.at,
             "paused": self.paused,
+            "locked_out_s": self.locked_out_s,
+            "holder_stopped": self.holder_stopped,
             "actions": [[*key, count] for key, count in self.actions.items()],
             "budgets": [[*key, left] for key, left in self.budgets.items()],
             "reviving": self.reviving,
@@ -60,6 +65,8 @@ def read_ledger(file: Path) -> Ledger:
     return Ledger(
         at=float(content["at"]),
         paused=bool(content["paused"]),
+        locked_out_s=float(content.get("locked_out_s", 0)),
+        holder_stopped=bool(content.get("holder_stopped")),
         actions=Counter({(kind, target): count for kind, target, count in content["actions"]}),
         budgets={(kind, target): left for kind, target, left in content["budgets"]},
         reviving={model: (version, workers) for model, (version, workers) in content["reviving"].items()},

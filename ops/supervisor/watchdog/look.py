@@ -64,7 +64,8 @@ class ModelLook:
 class Look:
     """Everything at one moment. `programs`: name → supervisord's state; `server`: TorchServe's JVM, None where none is
     to run; `answers`: the management API does; `probes`: what has come back since the look before; `missing`: models
-    that are to be served and that TorchServe does not have."""
+    that are to be served and that TorchServe does not have; `found`: what each living worker tells of itself, by its
+    process's key, where management does not say whose it is."""
 
     programs: Mapping[str, str]
     server: Process | None = None
@@ -72,6 +73,13 @@ class Look:
     models: tuple[ModelLook, ...] = ()
     probes: tuple[Probe, ...] = ()
     missing: tuple[str, ...] = ()
+    found: Mapping[tuple[int, float], Activity | None] = field(default_factory=dict)
+
+    @property
+    def activities(self) -> dict[tuple[int, float], Activity | None]:
+        """What each worker tells, by its process's key, whether management answers or not."""
+        listed = {worker.process.key: worker.activity for model in self.models for worker in model.workers}
+        return {**self.found, **listed}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ops.supervisor.watchdog.failing import BEYOND_S, LOOKS, Probes
+from ops.supervisor.watchdog.life import Life
 from ops.supervisor.watchdog.loads import Loads
 from ops.supervisor.watchdog.look import TORCHSERVE, Action, Kind, Look, ModelLook, Process, WorkerLook
 from ops.supervisor.watchdog.pace import Limits, Pace
@@ -44,10 +45,11 @@ class Policy:
         self._seen: dict[Hashable, _Seen] = {}
         self._next: dict[Hashable, _Seen] = {}
         self._paces: dict[tuple[Kind, str], Pace] = {}
-        self._probes, self._loads = Probes(), Loads()
+        self._probes, self._loads, self._life = Probes(), Loads(), Life()
         self._answered: Process | None = None
         self._terminated: dict[tuple[int, float], float] = {}
         self._startup_s: float | None = None
+        self._response_s: float | None = None
 
     def step(self, now: float, look: Look, *, may_act: bool = True) -> list[Action]:
         """The actions for this look; `now` in seconds of a clock that never jumps. Where it may not act, signs are
@@ -104,11 +106,13 @@ class Policy:
                 yield Action("start_program", program, "supervisord has given it up (FATAL)")
         for model in look.models:
             self._startup_s = max(self._startup_s or 0.0, model.startup_timeout_s)
+            self._response_s = max(self._response_s or 0.0, model.response_timeout_s)
         self._loads.hear(look)
+        self._life.hear(now, look)
         if look.server is None:
             self._probes.forget()
             return
-        self._probes.hear(now, look)
+        self._probes.hear(now, look, self._life.moved)
         server = list(self._server(now, look, look.server))
         yield from server
         if server or not look.answers:
@@ -132,16 +136,30 @@ class Policy:
         if server.stopped:
             if self._row(now, "server stopped", server.key).looks >= STOPPED_LOOKS:
                 reason = "its process is stopped (state T)"
-        elif not look.answers and not any(probe.ok for probe in look.probes):
+        elif not look.answers:
             loaded = self._answered is not None and self._answered.key == server.key
             grace_s = SERVER_START_S + (self._startup_s or DEFAULT_STARTUP_S)
             if (loaded or age_s > grace_s) and self._row(now, "server silent", server.key).looks >= LOOKS:
-                reason = f"its management API has not answered in {LOOKS} looks"
+                allowed_s = self._vector_within_s(look)
+                if self._life.ended(now, allowed_s):
+                    reason = (
+                        f"its management API has not answered in {LOOKS} looks, no vector has come out of it for "
+                        f"{allowed_s:.0f} s, and a probe failed"
+                    )
         if reason:
             yield from self._restart(now, server, reason)
 
+    def _vector_within_s(self, look: Look) -> float:
+        """How long none need come out of a server that is well: one that may be at users' texts has its own timeout."""
+        response_s = self._response_s or DEFAULT_STARTUP_S
+        if any(one is None or (one.begun is not None and not one.canaries) for one in look.activities.values()):
+            return response_s + BEYOND_S
+        return min(response_s, max(HANG_S, HANG_FACTOR * self._probes.slowest_s))
+
     def _restart(self, now: float, server: Process, reason: str) -> Iterator[Action]:
         told_at = self._terminated.get(server.key)
+        if self._life.moved:  # whatever is wrong with it, users get their vectors
+            return
         if server.stopped:
             yield Action("restart_torchserve", TORCHSERVE, reason, server, force=True)
         elif told_at is None:
@@ -155,7 +173,7 @@ class Policy:
         bare = False
         if model.wanted and not model.workers:
             bare = self._row(now, "no worker", model.model, model.version).looks >= LOOKS
-        if reason := self._loads.in_vain(model, bare=bare):
+        if not self._life.moved and (reason := self._loads.in_vain(model, bare=bare)):
             yield from self._restart(now, server, f"{model.model}: {reason}")
             return
         if bare:

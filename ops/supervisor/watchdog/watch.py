@@ -8,7 +8,7 @@ import time
 import psutil
 
 from ops.errors import OpsError
-from ops.exclusive import at_once, lock_file
+from ops.exclusive import at_once, holder, lock_file
 from ops.pause import paused
 from ops.settings import Settings
 from ops.supervisor.watchdog.clock import LookingTime
@@ -31,6 +31,7 @@ class Watch:
         self._ledger = _kept(settings)
         self._hands = Hands(settings, self._ledger, self._save)
         self._said: dict[str, object] = {}
+        self._alone_at = 0.0
 
     def tick(self) -> None:
         """A tick of supervisord's. Whatever goes wrong with one look is said, and the next one follows."""
@@ -56,7 +57,18 @@ class Watch:
             if alone and look.answers:
                 with contextlib.suppress(ManagementError):  # then with the next look
                     self._hands.finish_reviving()
+        self._see_lock(alone=alone)
         self._tell(paused=pause is not None)
+
+    def _see_lock(self, *, alone: bool) -> None:
+        """Note since when another has the lock; who stands still with it may keep it for ever."""
+        other = None if alone else holder(lock_file(self._settings))
+        if other is None:
+            self._alone_at = self._time.now
+        self._ledger.locked_out_s = self._time.now - self._alone_at
+        self._ledger.holder_stopped = other is not None and other.stopped
+        stopped = other if self._ledger.holder_stopped else None
+        self._say("lock", stopped and stopped.pid, f"does not act: {stopped}: {stopped.way_out}" if stopped else "")
 
     def _act(self, action: Action) -> None:
         left = self._policy.budgets(self._time.now)[action.kind, action.target]

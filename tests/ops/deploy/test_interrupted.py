@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import requests
 
-from archives.catalogue import ModelSpec
 from archives.pack import PackedArchive
 from archives.placement import Need
 from archives.progress import Progress
@@ -175,8 +174,8 @@ class Deployment:
         one = publish(self.settings, "m", version, PackedArchive(path, hash_file(path).sha256, {}, changed=False))
         return prepare.Prepared(one, Reference("a text", ()), Need("m", 1, 1, on_gpu=False))
 
-    def _ready(self, settings: Settings, _: dict[str, ModelSpec], progress: Progress, __: object) -> dict[str, Served]:
-        return up._goal(settings, {"m": self.prepared()}, progress)
+    def _ready(self, *_: object) -> dict[str, prepare.Prepared]:
+        return {"m": self.prepared()}
 
     def deployed(self, name: str) -> None:
         """A whole deploy, or the first `up`."""

@@ -248,6 +248,29 @@ CASES = (
         at="5h",
     ),
     Case(
+        "WatchdogLockedOut",
+        "warning",
+        {
+            f"watchdog_locked_out_seconds{{{JOB}}}": "0x9 15+15x20",
+            f"watchdog_lock_holder_stopped{{{JOB}}}": "0x9 1x20",
+        },
+        {
+            f"watchdog_locked_out_seconds{{{JOB}}}": "0+15x20",
+            f"watchdog_lock_holder_stopped{{{JOB}}}": "0x20",
+        },
+        "the watchdog on host:9108 has not acted for 2m 45s: a command holds the deployment's lock",
+        labels={},
+    ),
+    Case(
+        "WatchdogLockedOut",
+        "warning",
+        {f"watchdog_locked_out_seconds{{{JOB}}}": "0+60x60", f"watchdog_lock_holder_stopped{{{JOB}}}": "0x60"},
+        {f"watchdog_locked_out_seconds{{{JOB}}}": "50x60", f"watchdog_lock_holder_stopped{{{JOB}}}": "1x60"},
+        "the watchdog on host:9108 has not acted for 16m 0s: a command holds the deployment's lock",
+        labels={},
+        at="16m",
+    ),
+    Case(
         "GatewayDown",
         "critical",
         {f"gateway_up{{{JOB}}}": "1x9 0x20"},

@@ -197,7 +197,7 @@ def test_a_silent_server_is_told_to_end_and_then_made_to() -> None:
     """SIGTERM after three looks, SIGKILL 10 s later if it is still there: one restart, not two."""
     scene = Scene()
     scene.sees(WELL)
-    silent = replace(WELL, answers=False, models=())
+    silent = replace(WELL, answers=False, models=(), probes=(TIMEOUT,))
     (told,) = scene.sees(silent, times=3)
     assert (told.kind, told.force) == ("restart_torchserve", False)
     (made,) = scene.sees(silent, times=2)
@@ -215,10 +215,41 @@ def test_a_server_that_answers_users_is_not_silent() -> None:
     assert all(scene.step(half) == [] for _ in range(100))
 
 
+def test_management_that_fails_between_two_probes_is_no_silence() -> None:
+    """As it was seen: a model whose probe takes 2 s is probed every 40 s; management is slow for three looks in which
+    no probe was due."""
+    scene = Scene()
+    scene.sees(replace(WELL, probes=(Probe("minilm", 2.0, 1.0),)))
+    slow = replace(WELL, answers=False, models=())
+    assert all(scene.step(slow) == [] for _ in range(7))
+    assert kinds(scene.sees(replace(slow, probes=(TIMEOUT,)))) == [("restart_torchserve", "torchserve", 7)]
+
+
+def test_users_that_get_their_vectors_outweigh_management() -> None:
+    """Management fails and probes time out behind a long queue for an hour, while users' texts are embedded."""
+    scene = Scene()
+    scene.sees(WELL)
+    for look in range(720):
+        busy = {(11, 1011.0): Activity(look * 10, begun=float(look))}
+        assert scene.step(replace(WELL, answers=False, models=(), found=busy, probes=(TIMEOUT,))) == []
+
+
+def test_a_long_batch_is_no_silence() -> None:
+    """Without management too it has all of TorchServe's own timeout; then the server, which alone can end it, goes."""
+    scene = Scene()
+    scene.sees(WELL)
+    batch = {(11, 1011.0): Activity(0, begun=1.0), (12, 1012.0): IDLE}
+    took, actions = scene.until_action(
+        replace(WELL, answers=False, models=(), found=batch, probes=(TIMEOUT,)), within_s=300
+    )
+    assert 70 <= took <= 80
+    assert kinds(actions) == [("restart_torchserve", "torchserve", 7)]
+
+
 def test_a_start_has_its_time() -> None:
     """A server that has never answered is waited for as long as its slowest model may load, and a minute."""
     scene = Scene()
-    starting = Look(PROGRAMS, Process(7, 1.0))
+    starting = Look(PROGRAMS, Process(7, 1.0), probes=(GONE,))
     took, actions = scene.until_action(starting, 1000)
     assert 360 < took <= 380
     assert kinds(actions) == [("restart_torchserve", "torchserve", 7)]

@@ -1,5 +1,7 @@
 """What holds whatever the watchdog sees."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +42,7 @@ looks = st.builds(
     st.lists(models, max_size=2, unique_by=lambda one: one.model).map(tuple),
     st.lists(probes, max_size=3).map(tuple),
     st.sets(st.sampled_from(["c", "d"])).map(tuple),
+    st.dictionaries(st.tuples(st.integers(1, 4), st.sampled_from([1.0, 2.0])), activities, max_size=3),
 )
 # what lasts is what leads to actions
 runs = st.lists(st.tuples(looks, st.integers(1, 12)), min_size=1, max_size=12)
@@ -83,6 +86,26 @@ def test_no_look_of_a_pause_leads_to_an_action(run: list[tuple[Look, int]]) -> N
             now += 5
             assert policy.step(now, look, may_act=False) == []
     assert policy.budgets(now) == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(runs, st.booleans())
+def test_no_server_that_embeds_users_texts_is_restarted(run: list[tuple[Look, int]], answers: bool) -> None:
+    """While a worker's count grows from look to look nothing that is seen beside it costs the server, with management
+    or without."""
+    policy, now = Policy(lambda: 0.5), 0.0
+    busy = Process(99, 9.0)
+    for look, times in run:
+        for _ in range(times):
+            now += 5
+            at_work = Activity(now, begun=now)
+            listed = ModelLook("busy", "1.0", 1, (WorkerLook(busy, True, at_work),), 60, 300)
+            seen = (
+                replace(look, answers=True, models=(*look.models, listed))
+                if answers
+                else replace(look, answers=False, models=(), found={**look.found, busy.key: at_work})
+            )
+            assert "restart_torchserve" not in {one.kind for one in policy.step(now, seen)}
 
 
 @settings(max_examples=60, deadline=None)
