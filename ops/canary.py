@@ -69,7 +69,7 @@ def at_gateway(settings: Settings) -> AtGateway:
     try:
         token, key = token_of(settings), gateway_key_of(settings)
     except (OSError, UnicodeDecodeError) as error:
-        raise OpsError(f"the canary's secrets in {settings.state} cannot be had ({error}): remove canary-*") from error
+        raise OpsError(f"{error}: it holds a secret of the kit's canaries: remove it, then `embedkit up`") from error
     return AtGateway(hashlib.sha256(key.encode()).hexdigest().upper(), token, forwarded_query(token))
 
 
