@@ -1,9 +1,11 @@
 """The mark on the kit's own requests, by which they are told from users' and kept out of what counts as traffic.
 
 It holds a secret of this deployment, so that nobody hides traffic behind it or is mistaken for it. TorchServe shows
-the query in its access log and keeps it from the workers, which see the header.
+the query in its access log and keeps it from the workers, which see the header. The gateway marks what it passes on
+in the same way: such a request is counted from the gateway's log, as its user saw it.
 """
 
+import hashlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handlers.canary import HEADER
+from ops.errors import OpsError
 from ops.settings import Settings
 
 
@@ -22,8 +25,17 @@ class Mark:
     headers: Mapping[str, str]
 
 
-def _token_file(settings: Settings) -> Path:
-    return settings.state / "canary-token"
+@dataclass(frozen=True)
+class AtGateway:
+    """What the gateway's configuration holds of the kit's own requests.
+
+    `key_digest` is the canary key's SHA-256 in capitals, `token` marks the canaries that it passes on, and `query` all
+    that it passes on.
+    """
+
+    key_digest: str
+    token: str
+    query: str
 
 
 def token_of(settings: Settings) -> str:
@@ -31,7 +43,37 @@ def token_of(settings: Settings) -> str:
 
     Raises OSError where it can be neither read nor written.
     """
-    file = _token_file(settings)
+    return _secret(settings.state / "canary-token")
+
+
+def gateway_key_of(settings: Settings) -> str:
+    """The canary's key at the gateway, made when it is first asked for. It is not the token, which stands in
+    TorchServe's access log.
+
+    Raises OSError where it can be neither read nor written.
+    """
+    return _secret(settings.state / "canary-key")
+
+
+def forwarded_query(token: str) -> str:
+    """The whole query string of what the gateway passes on."""
+    return f"embedkit-gateway={token}"
+
+
+def at_gateway(settings: Settings) -> AtGateway:
+    """What to render into the gateway's configuration.
+
+    Raises:
+        OpsError: a secret can be neither read nor written.
+    """
+    try:
+        token, key = token_of(settings), gateway_key_of(settings)
+    except (OSError, UnicodeDecodeError) as error:
+        raise OpsError(f"{error}: it holds a secret of the kit's canaries: remove it, then `embedkit up`") from error
+    return AtGateway(hashlib.sha256(key.encode()).hexdigest().upper(), token, forwarded_query(token))
+
+
+def _secret(file: Path) -> str:
     try:
         if token := file.read_text(encoding="ascii"):
             return token
@@ -57,4 +99,8 @@ def mark_of(settings: Settings) -> Mark | None:
         token = token_of(settings)
     except (OSError, UnicodeDecodeError):
         return None
+    return mark_for(token)
+
+
+def mark_for(token: str) -> Mark:
     return Mark(f"embedkit-canary={token}", {HEADER: token})

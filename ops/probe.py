@@ -1,6 +1,7 @@
 """The truth is a real request: embed a known text over HTTP and compare the vector with the reference."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ import requests
 from numpy.typing import NDArray
 
 from ops import loopback
-from ops.canary import Mark, mark_of
+from ops.canary import Mark, gateway_key_of, mark_of
 from ops.settings import Settings
 
 Outcome = Literal["ok", "wrong_vector", "refused", "timeout", "unreachable"]
@@ -58,23 +59,37 @@ def refusal(answer: requests.Response) -> str:
     return f"HTTP {answer.status_code}: {message}"
 
 
-def probe(  # noqa: PLR0911 - a return an outcome
-    settings: Settings, model: str, reference: Reference, timeout_s: float = 10.0, *, version: str = ""
-) -> Probe:
-    """Send the reference text to a served model through the users' door, marked, so that it does not count as traffic.
+def probe(settings: Settings, model: str, reference: Reference, timeout_s: float = 10.0, *, version: str = "") -> Probe:
+    """Send the reference text to a model in TorchServe, past any gateway, marked, so that it does not count as traffic.
 
     Without a `version` the model's default one answers, as for users. Never raises: a failure is the finding.
     """
+    mark = mark_of(settings) or Mark("", {})
+    path = f"/predictions/{model}/{version}" if version else f"/predictions/{model}"
+    url = settings.inference_url(path) + (f"?{mark.query}" if mark.query else "")
+    return _sent(url, mark.headers, model, reference, timeout_s)
+
+
+def probe_gateway(settings: Settings, model: str, reference: Reference, timeout_s: float) -> Probe:
+    """The same as users send it, through the gateway, with the canary's key."""
+    try:
+        headers = {"Authorization": f"Bearer {gateway_key_of(settings)}"}
+    except (OSError, UnicodeDecodeError) as error:
+        return Probe(model, 0.0, None, f"the canary's key cannot be had: {error}", "refused")
+    return _sent(settings.gateway_url(f"/v1/models/{model}/embeddings"), headers, model, reference, timeout_s)
+
+
+def _sent(  # noqa: PLR0911 - a return an outcome
+    url: str, headers: Mapping[str, str], model: str, reference: Reference, timeout_s: float
+) -> Probe:
     started = time.perf_counter()
 
     def failed(outcome: Outcome, error: str, alike: float | None = None) -> Probe:
         return Probe(model, time.perf_counter() - started, alike, error, outcome)
 
-    mark = mark_of(settings) or Mark("", {})
-    path = f"/predictions/{model}/{version}" if version else f"/predictions/{model}"
-    url = settings.inference_url(path) + (f"?{mark.query}" if mark.query else "")
+    body = {"input": reference.text}
     try:
-        answer = loopback.request("POST", url, json={"input": reference.text}, headers=mark.headers, timeout=timeout_s)
+        answer = loopback.request("POST", url, json=body, headers=headers, timeout=timeout_s, verify=False)
         latency = time.perf_counter() - started
         if answer.status_code != 200:
             return failed("refused", refusal(answer))

@@ -29,7 +29,7 @@ from ops.exporter.health import health_now, with_health
 from ops.exporter.server import answering
 from ops.exporter.source import Source
 from ops.exporter.sources.access_log import AccessLogSource
-from ops.exporter.sources.canary import CanarySource
+from ops.exporter.sources.canary import CanarySource, GatewayCanarySource
 from ops.exporter.sources.desired import DesiredSource
 from ops.exporter.sources.door import DoorSource
 from ops.exporter.sources.gateway import GatewaySource
@@ -60,7 +60,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     Raises:
         OpsError: the port is taken.
     """
-    access_log, canary = AccessLogSource(settings), CanarySource(settings)
+    access_log = AccessLogSource(settings)
+    canary, gateway_canary = CanarySource(settings), GatewayCanarySource(settings)
     sources: list[Source] = [
         WorkersSource(settings),
         access_log,
@@ -71,6 +72,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         canary,
         DesiredSource(settings),
         GatewaySource(settings),
+        gateway_canary,
         DoorSource(settings),
         NvmlSource(settings),
         HostSource(settings),
@@ -86,7 +88,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             raise OpsError(
                 f"port {settings.exporter_port} cannot be had ({error.strerror}): set exporter_port to another"
             ) from error
-        for work in (access_log.watch, canary.prober.run):
+        for work in (access_log.watch, canary.prober.run, gateway_canary.prober.run):
             threading.Thread(target=work, args=(stop,), daemon=True).start()
         log.warning("serves http://127.0.0.1:%d/metrics", settings.exporter_port)
         stop.wait()

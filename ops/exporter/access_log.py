@@ -29,19 +29,22 @@ _OF_A_MODEL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request for a model: `end_s` is Unix time, `duration_s` what the wall clock made of it, even if negative."""
+    """One request for a model: `end_s` is Unix time, `duration_s` what the wall clock made of it, even if negative.
+
+    Without `end_s` the duration was not told by the wall clock, and is sound.
+    """
 
     model: str
     code: int
-    end_s: float
+    end_s: float | None
     duration_s: float
 
 
 class LineReader:
-    """Reads lines with an allowlist of models and the marker that the kit's own probes carry in their query."""
+    """Reads lines with an allowlist of models and the marks that tell in a query: this is not to be counted here."""
 
-    def __init__(self, canary_query: bytes) -> None:
-        self._canary_query = canary_query
+    def __init__(self, marks: Collection[bytes]) -> None:
+        self._marks = frozenset(marks)
         self._names: dict[bytes, str] = {}
         self.unreadable = 0
 
@@ -51,8 +54,9 @@ class LineReader:
             self._names = {name.encode(): name for name in models}
 
     def read(self, lines: Iterable[bytes]) -> Iterator[Request]:
-        """The requests among the lines: neither probes of the kit's, nor pings, management and metrics."""
-        names, canary = self._names, self._canary_query
+        """The requests among the lines that came past the gateway: neither probes of the kit's, nor pings, management
+        and metrics."""
+        names, marks = self._names, self._marks
         for line in lines:
             match = _LINE.fullmatch(line)
             if match is None:
@@ -60,7 +64,7 @@ class LineReader:
                 continue
             end, uri, code, took = match.groups()
             asked = _OF_A_MODEL.match(uri)
-            if asked is None or (canary in uri and uri.partition(b"?")[2] == canary):
+            if asked is None or uri.partition(b"?")[2] in marks:
                 continue
             named = asked[1] or asked[2] or b""
             model = names.get(named) or names.get(unquote_to_bytes(named), OTHER)
@@ -102,7 +106,7 @@ class RequestCounts:
         for request in requests:
             histogram = self._of(request.model, request.code)
             duration = request.duration_s
-            if self._clock.sound(request.end_s, duration):
+            if request.end_s is None or self._clock.sound(request.end_s, duration):
                 histogram.last_sound_s = duration
             else:
                 histogram.unmeasured += 1

@@ -22,6 +22,7 @@ SOURCES = (
     "canary",
     "desired",
     "gateway",
+    "gateway_canary",
     "door",
     "nvml",
     "host",
@@ -77,8 +78,8 @@ _TABLE: tuple[Family, ...] = (
     # Whole requests.
     _family(
         "histogram", "access_log", "embedding_request_duration_seconds", "model code",
-        "Requests by model and HTTP status, end to end in the server, refused ones included; canaries are not in it. "
-        "Its _count is the number of requests.",
+        "Requests by model and HTTP status, refused ones included: as the gateway answered them, or the server those "
+        "that came past it; canaries are not in it. Its _count is the number of requests.",
     ),
     _family(
         "counter", "access_log", "embedding_request_unmeasured_total", "model code",
@@ -213,6 +214,30 @@ _TABLE: tuple[Family, ...] = (
     _family(
         "counter", "gateway", "gateway_key_errors_total", "key kind",
         "Those of them that were answered with an error: `client` 4xx, 429 among them, `server` 5xx.",
+    ),
+    _family(
+        "gauge", "gateway", "gateway_admitted_requests", "model bodies",
+        "Requests that it has let in to TorchServe, whose body is `whole` in memory, or `large`.",
+    ),
+    _family(
+        "gauge", "gateway", "gateway_admission_limit", "model bodies",
+        "How many there may be before it refuses with a 503.",
+    ),
+    _family(
+        "gauge", "gateway_canary", "gateway_canary_success", "model",
+        "1 if the last canary that came through the gateway brought the right vector.",
+    ),
+    _family(
+        "histogram", "gateway_canary", "gateway_canary_duration_seconds", "model",
+        "Time of such a canary, as a user of the gateway measures it.",
+    ),
+    _family(
+        "counter", "gateway_canary", "gateway_canary_probes_total", "model outcome",
+        "Such canaries by outcome, as canary_probes_total.",
+    ),
+    _family(
+        "gauge", "gateway_canary", "gateway_canary_last_success_timestamp_seconds", "model",
+        "When the last good one came back, in Unix time.",
     ),
     _family("gauge", "door", "gateway_open", "", "1 if it lets in who has no key, 0 if not."),
     _family(

@@ -13,14 +13,15 @@ from ops.exporter.torchserve_table import TABLE, Given
 
 _SOURCES = {
     "workers": "the workers' own measurements, from their files in `var/embedkit-telemetry`",
-    "access_log": "whole requests, from `var/log/access.log`",
+    "access_log": "whole requests, from `var/log/gateway.log` and, if they came past it, `var/log/access.log`",
     "torchserve_metrics": "TorchServe's port 8082",
     "management": "TorchServe's management API, once for each served model",
     "supervisor": "supervisord, over its socket",
     "watchdog": "what the [watchdog](watchdog.md) did, from `var/state/watchdog.json`",
-    "canary": "known texts that the exporter sends through the users' door",
+    "canary": "known texts that the exporter sends to TorchServe itself",
     "desired": "`archives/models.toml` and the desired state",
     "gateway": "HAProxy, over its socket; absent, with its metrics, where no gateway runs",
+    "gateway_canary": "known texts that it sends through the gateway; absent where none runs",
     "door": "the gateway, by a request without a key, which is neither logged nor counted to a key",
     "nvml": "NVIDIA's driver; absent, with all its metrics, where there is none",
     "host": "this machine, or the container: whichever limit rules",
@@ -76,28 +77,35 @@ The exporter itself, beside the usual `process_*` of its process.
 
 ## What a request is
 
-One line of TorchServe's access log that names a model: `/predictions/…`, `/explanations/…`, and KServe's
-`/v1/models/<model>:predict` and `/v2/models/<model>/infer`. Pings, metrics, management and paths that name no model
-are none. Refused requests count: a full queue or no worker is a 503, an unknown model a 404, a body over TorchServe's
-limit a 413. What is not HTTP is a 400 of `{OTHER}`.
+Each is counted once, from the log of the door that it came through. At the gateway: one line of its log that is no GET
+and no HEAD, with the status that its user got and the time from its first byte to the end of the answer. A client that
+went away before is a 499. What the gateway passes on carries a secret in its query and is left out of the other log.
+
+At TorchServe's own port: one line of its access log that names a model: `/predictions/…`, `/explanations/…`, and
+KServe's `/v1/models/<model>:predict` and `/v2/models/<model>/infer`. Pings, metrics, management and paths that name no
+model are none. Refused requests count: a full queue or no worker is a 503, an unknown model a 404, a body over
+TorchServe's limit a 413. What is not HTTP is a 400 of `{OTHER}`.
 
 `model` is a served model; any other name is `{OTHER}`, and so is a request to `/invocations`, which names none. `code`
 is the status. So no client can make series.
 
-The exporter reads the log every second, over rotations. Where it has got to stands in `var/state/access-log-position`,
-written before a line is counted: a restarted exporter goes on there, if it was away for less than {RESUME_S / 60:g}
-minutes. Lines that were rotated away unread count in `embedkit_source_errors_total` with the kind `lost_lines`. A full
+The exporter reads both logs every second, over rotations. Where it has got to stands in
+`var/state/access-log-position` and `gateway-log-position`, written before a line is counted: a restarted exporter goes
+on there, if it was away for less than {RESUME_S / 60:g} minutes. Lines that were rotated away unread count in
+`embedkit_source_errors_total` with the kind `lost_lines`. A full
 disk costs lines, never a request: log4j2 drops what it cannot write.
 
 **When the clock is set.** TorchServe times requests by the wall clock, in whole milliseconds. The exporter compares the
 wall clock with the monotonic one every second. A jump is a step (`embedkit_clock_steps_total`), and the duration of
 each request that may have been in the server at that moment, as well as any that is negative or beyond
 {LONGEST_S / 60:g} minutes, is not believed: the request is counted with the duration of the last sound one of its model
-and code, and in `embedding_request_unmeasured_total`. Jumps under {TOLERANCE_S * 1000:g} ms are not seen.
+and code, and in `embedding_request_unmeasured_total`. Jumps under {TOLERANCE_S * 1000:g} ms are not seen. HAProxy
+measures by a clock that nobody sets: its durations are believed.
 
 **Canaries.** Every `canary_interval_s` seconds the exporter sends each served model the text whose vector was kept when
 the archive was verified. These requests, and those of the watchdog, `embedkit status` and `embedkit up`, carry a secret
-of this deployment (`var/state/canary-token`) in their query and in a header. They count neither as requests nor in the
+of this deployment (`var/state/canary-token`) in their query and in a header. A second canary goes through the gateway,
+where it runs, with a [key of its own](gateway.md#keys). They count neither as requests nor in the
 workers' metrics; a batch that holds canaries alone is not measured. TorchServe's own counters cannot tell them apart
 and hold them. A canary has {CANARY_TIMEOUT_S:g} s, and none is sent while the one before has not come back.
 
@@ -113,7 +121,8 @@ Below 10 ms the log's whole milliseconds decide. Few labels pay for the many buc
 `make telemetry-cost` measures it. Processor time of one request that is alone in its batch, on two cores of an Intel
 Xeon with nothing else to do: 8.6 µs in the worker (all stages, the batch, what it is at), 5.3 µs in TorchServe for the
 line of the access log, 0.9 µs in the exporter for counting the line: 14.8 µs together. In batches of 32 the worker's
-part is 0.3 µs a request.
+part is 0.3 µs a request. A request that comes through the gateway has a line in its log too, which costs the exporter
+another 2.2 µs.
 
 ## TorchServe's own metrics
 

@@ -1,7 +1,8 @@
 """Follow a log that is rotated by renaming: every line once, over rotations and over restarts of the reader.
 
-log4j2 renames access.log to access.<n>.log, the highest number the youngest, and begins a new file. Where reading has
-got to is written down before what was read is given out: a line is never counted in two lives of the exporter.
+log4j2 renames access.log to access.<n>.log, the highest number the youngest, and begins a new file; supervisord renames
+gateway.log to gateway.log.<n>, the highest number the oldest. Where reading has got to is written down before what was
+read is given out: a line is never counted in two lives of the exporter.
 """
 
 import contextlib
@@ -95,14 +96,18 @@ class Tail:
 
     def _by_age(self) -> Iterator[Path]:
         """Every file of the log, the oldest first."""
-        stem, suffix = self._path.stem, self._path.suffix
-        numbered = {
-            int(number): path
-            for path in self._path.parent.glob(f"{stem}.*{suffix}")
-            if (number := path.name[len(stem) + 1 : -len(suffix)]).isdecimal()
-        }
-        yield from (numbered[number] for number in sorted(numbered))
+        by_log4j2 = self._numbered(f"{self._path.stem}.", self._path.suffix)
+        by_supervisord = self._numbered(f"{self._path.name}.", "")
+        yield from (by_log4j2[number] for number in sorted(by_log4j2))
+        yield from (by_supervisord[number] for number in sorted(by_supervisord, reverse=True))
         yield self._path
+
+    def _numbered(self, before: str, after: str) -> dict[int, Path]:
+        return {
+            int(number): path
+            for path in self._path.parent.glob(f"{before}*{after}")
+            if (number := path.name.removeprefix(before).removesuffix(after)).isdecimal()
+        }
 
     def _resume(self) -> None:
         """Go to where reading has got to; where nobody has read yet, to the beginning of what is not old news."""

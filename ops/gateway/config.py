@@ -6,6 +6,7 @@ door: keys, limits, model ─▶ `served`: sends again what TorchServe lost ─�
 from collections.abc import Sequence
 from pathlib import Path
 
+from ops.canary import AtGateway
 from ops.gateway.door import HEADER_BYTES, door
 from ops.gateway.replies import as_json, error, reply
 from ops.gateway.stage import Route, longest_s, stage, whole_bytes
@@ -89,10 +90,11 @@ frontend metrics
 """
 
 
-def haproxy_config(settings: Settings, routes: Sequence[Route]) -> str:
-    """haproxy.cfg, the same whether keys are needed or not: the file of keys says that.
+def haproxy_config(settings: Settings, routes: Sequence[Route], own: AtGateway | None = None) -> str:
+    """haproxy.cfg, the same whether keys are needed or not: the file of keys says that. Without `own` it neither knows
+    the canary nor marks what it passes on.
 
     Raises:
         OpsError: a path cannot be written there.
     """
-    return _global(settings, routes) + door(settings, routes) + stage(settings, routes) + _others(settings)
+    return _global(settings, routes) + door(settings, routes, own) + stage(settings, routes) + _others(settings)

@@ -1,5 +1,6 @@
 """Talk to a running HAProxy over its master's socket: give it keys, ask it what each key did."""
 
+import csv
 import re
 import socket
 from collections.abc import Mapping
@@ -25,6 +26,17 @@ class KeyUse:
     requests: int
     refused: int
     failed: int
+
+
+@dataclass(frozen=True)
+class Admission:
+    """One of a model's places with TorchServe: requests there now, and how many there may be before one is refused.
+    `bodies` is "whole" for those in memory, "large" for those that go on while they still come."""
+
+    model: str
+    bodies: str
+    admitted: int
+    limit: int
 
 
 def ask(settings: Settings, command: str) -> str:
@@ -85,6 +97,22 @@ def _give(settings: Settings, pid: int, lines: str) -> str:
         return answer.strip() or "no answer"
     answer = ask(settings, f"@!{pid} add map @{version[1]} #{number[1]} <<\n{lines}")
     return (answer + ask(settings, f"@!{pid} commit map @{version[1]} #{number[1]}")).strip()
+
+
+def admissions(settings: Settings) -> list[Admission]:
+    """The places of each model that is served.
+
+    Raises:
+        OpsError: HAProxy does not answer.
+    """
+    rows = csv.DictReader(ask(settings, "@1 show stat -1 4 -1").removeprefix("# ").splitlines())  # 4: servers alone
+    found = []
+    for row in rows:
+        _, is_model, name = row["pxname"].partition("model-")
+        if is_model:
+            model, large, _ = name.partition("-large")  # no model's name has a hyphen
+            found.append(Admission(model, "large" if large else "whole", int(row["scur"]), int(row["slim"])))
+    return found
 
 
 def key_use(settings: Settings) -> dict[str, KeyUse]:

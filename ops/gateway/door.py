@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from handlers.canary import HEADER as CANARY_HEADER
+from ops.canary import AtGateway
 from ops.gateway.keys import OPEN, keys_file
 from ops.gateway.rate_limit import rate_limit
 from ops.gateway.replies import ASKED, as_json, error, path_word, quoted, reply
@@ -14,11 +16,14 @@ HEADER_BYTES = 16 << 10
 LARGE_BODY = 64 << 10
 LARGE_ANSWER = 256 << 10
 DOOR = "/door"  # 204 to whom the gateway lets in
+CANARY = "_canary"  # what no key in the file can be called
 
 LOG = (
     '{"ts":%Ts.%ms,"id":"%[var(txn.id)]","client":"%ci","key":"%[var(txn.key)]","model":"%[var(txn.model)]",'
     '"method":"%HM","path":"%[var(txn.path),json(utf8s)]","status":%ST,"ms":%Ta,"retries":%rc,"bytes":%B,"end":"%ts"}'
 )
+# What is passed on is marked, so that it is counted from this log and not from TorchServe's as well.
+MARKED = ',"marked":true}'
 
 # HAProxy reads each in single quotes.
 _UNESCAPED = r'req.body,regsub(\\\\/,/,g),regsub("\\\\(u[^0]|u0[^0])","\\\\\\\\\\1",g),json_query($.model)'
@@ -26,13 +31,14 @@ _LAST = r"req.body,regsub(\"model\",\"\"),json_query($.model)"
 _NO_TEXT = r"""'"model"[[:space:]]*:[[:space:]]*[-0-9tf[{]'"""
 
 
-def door(settings: Settings, routes: Sequence[Route]) -> str:
+def door(settings: Settings, routes: Sequence[Route], own: AtGateway | None) -> str:
+    log = LOG.removesuffix("}") + MARKED if own else LOG
     tls = f" ssl crt {quoted(path_word(settings.gateway_tls))} alpn http/1.1" if settings.gateway_tls else ""
     return f"""
 frontend gateway
     bind {bracketed(settings.gateway_host)}:{settings.gateway_port} proto h1{tls}
     maxconn {settings.gateway_connections}
-    log-format {quoted(LOG)}
+    log-format {quoted(log)}
     # what each key did, by its name; the exporter reads it
     stick-table type string len 64 size 10k expire 7d store gpt(2),http_req_cnt,http_err_cnt,http_fail_cnt
 
@@ -52,8 +58,8 @@ if {{ req.hdrs,length gt {HEADER_BYTES} }}
 
     acl health path /healthz
     acl reading method GET HEAD
-{_keys(settings)}
-{_models(settings, routes)}
+{_keys(settings, own)}
+{_models(settings, routes, own)}
     use_backend healthz if health
     default_backend served
 
@@ -63,7 +69,7 @@ backend large
 """
 
 
-def _keys(settings: Settings) -> str:
+def _keys(settings: Settings, own: AtGateway | None) -> str:
     """Who it is, and whether that one may: the file of keys decides, not this configuration."""
     known = f'map("{path_word(keys_file(settings))}")'
     refused = error(
@@ -75,6 +81,7 @@ def _keys(settings: Settings) -> str:
     lines = [
         f"http-request set-var(txn.key) 'str({OPEN}),{known}' unless health",
         f"http-request set-var(txn.key) 'http_auth_bearer,sha2(256),hex,{known}' unless health",
+        *_canary(own),
         f"acl door path {DOOR}",
         # the kit's own asking, which is nobody's request: neither logged nor counted to a key
         "http-request set-log-level silent if door !{ req.hdr(Authorization) -m found }",
@@ -83,9 +90,10 @@ def _keys(settings: Settings) -> str:
         "http-request return status 204 if door",
         "http-request del-header Authorization",
         # the mark of the kit's own requests, which no client's carries on
-        "http-request del-header X-Embedkit-Canary",
+        f"http-request del-header {CANARY_HEADER}",
+        *([f"http-request set-header {CANARY_HEADER} {own.token} if canary"] if own else []),
         "http-request del-header Upgrade",
-        "http-request track-sc0 var(txn.key) unless health",
+        f"http-request track-sc0 var(txn.key) unless health || {{ var(txn.key) -m str {CANARY} }}",
         *rate_limit(settings),
     ]
     body = error(413, "body_too_large", f"The body is over {settings.gateway_body_mb} MiB.")
@@ -93,8 +101,21 @@ def _keys(settings: Settings) -> str:
     return "".join(f"    {line}\n" for line in lines)
 
 
-def _models(settings: Settings, routes: Sequence[Route]) -> str:
+def _canary(own: AtGateway | None) -> list[str]:
+    """The canary's key, which is no entry of the file: it closes nothing, no limit holds for it, and the log, which
+    counts users' requests, is silent about it."""
+    if own is None:
+        return []
+    return [
+        f"http-request set-var(txn.key) str({CANARY}) if {{ http_auth_bearer,sha2(256),hex -m str {own.key_digest} }}",
+        f"acl canary var(txn.key) -m str {CANARY}",
+        "http-request set-log-level silent if canary",
+    ]
+
+
+def _models(settings: Settings, routes: Sequence[Route], own: AtGateway | None) -> str:
     """Which model it is, and which answers need none."""
+    marked = f"?{own.query}" if own else ""
     names = " ".join(one.model for one in routes)
     listed = [{"id": one.model, "object": "model", "created": one.created, "owned_by": "embedkit"} for one in routes]
     there = f"Model {ASKED} is not served here; served: {', '.join(one.model for one in routes) or 'none'}."
@@ -133,8 +154,8 @@ def _models(settings: Settings, routes: Sequence[Route]) -> str:
         f"http-request set-header {CAME_TO} %[nbsrv(torchserve)]",
         # nothing of the client's own spelling goes on: no query, no host, no odd path
         f"http-request set-header Host {settings.inference_url().removeprefix('http://')}",
-        "http-request set-uri /predictions/%[var(txn.model)] if openai || openai_path",
-        "http-request set-uri %[path] if native || native_list",
+        f"http-request set-uri /predictions/%[var(txn.model)]{marked} if openai || openai_path",
+        f"http-request set-uri %[path]{marked} if native || native_list",
         # The second stage refuses what is whole in memory. It would close under a body that still comes, and a client
         # that is sending one learns the reason from here alone.
         *(

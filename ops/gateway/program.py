@@ -10,6 +10,7 @@ from archives.archive import read_config
 from archives.catalogue import find, load_catalogue
 from archives.errors import ArchiveError
 from ops.allocator import MALLOC
+from ops.canary import at_gateway
 from ops.desired import Served
 from ops.errors import OpsError
 from ops.gateway.config import haproxy_config, haproxy_file
@@ -84,9 +85,9 @@ def gateway_files(settings: Settings, routes: Sequence[Route]) -> dict[Path, str
     """haproxy.cfg.
 
     Raises:
-        OpsError: a path cannot be written there.
+        OpsError: a path cannot be written there, or the canary's secrets cannot be had.
     """
-    return {haproxy_file(settings): haproxy_config(settings, routes)}
+    return {haproxy_file(settings): haproxy_config(settings, routes, at_gateway(settings))}
 
 
 def refuse_faulty(settings: Settings, routes: Sequence[Route], binary: str) -> None:
@@ -96,7 +97,7 @@ def refuse_faulty(settings: Settings, routes: Sequence[Route], binary: str) -> N
         OpsError: it refuses the file: a certificate that is none, a strange address.
     """
     # the file of keys may not be there yet
-    tried = haproxy_config(settings.model_copy(update={"gateway_keys": Path(os.devnull)}), routes)
+    tried = haproxy_config(settings.model_copy(update={"gateway_keys": Path(os.devnull)}), routes, at_gateway(settings))
     checked = subprocess.run(
         [binary, "-c", "-f", "/dev/stdin"], input=tried, capture_output=True, text=True, timeout=60, check=False
     )

@@ -95,6 +95,14 @@ ALERTS: tuple[Alert, ...] = (
         f"{MODEL}: no canary has been sent since the last good one {{{{ $value | humanizeDuration }}}} ago",
     ),
     Alert(
+        "GatewayCanaryFailing",
+        "max_over_time(gateway_canary_success[2m]) == 0",
+        "1m",
+        "critical",
+        f"{MODEL}: no known text has come back through the gateway for 2 minutes "
+        "(gateway_canary_success {{ $value }})",
+    ),
+    Alert(
         "TorchServeDown",
         "torchserve_up == 0",
         "1m",
@@ -138,10 +146,19 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "QueueSaturated",
-        f"instance_model:torchserve_queue_length:max1m_ratio > {limits.QUEUE_FULL_RATIO}",
+        f"instance_model:torchserve_queue_length:max1m_ratio > {limits.QUEUE_FULL_RATIO}\n"
+        f"or instance_model:gateway_admitted_requests:max1m_ratio > {limits.QUEUE_FULL_RATIO}",
         "2m",
         "warning",
-        f"{MODEL}: the queue is {PERCENT} full; a full one refuses requests with 503",
+        f"{MODEL}: the queue, or the gateway's share of it, is {PERCENT} full; a full one refuses with 503",
+    ),
+    Alert(
+        "RequestsRefused",
+        f"instance_model:embedding_requests_refused:ratio_rate5m > {limits.REFUSED_RATIO}\n"
+        f"and instance_model:embedding_requests:rate5m * {limits.WINDOWS['5m']} >= {limits.MIN_REQUESTS}",
+        "2m",
+        "warning",
+        f"{MODEL}: {PERCENT} of the requests of the last 5 minutes were refused with 503",
     ),
     Alert(
         "ProgramRestarting",

@@ -89,7 +89,7 @@ def alertmanager_files(settings: Settings) -> dict[Path, str]:
         "inhibit_rules": [
             {  # one cause, one message
                 "source_matchers": ["alertname = TorchServeDown"],
-                "target_matchers": ["alertname =~ NoReadyWorker|CanaryFailing"],
+                "target_matchers": ["alertname =~ NoReadyWorker|CanaryFailing|GatewayCanaryFailing"],
                 "equal": same_place,
             },
             {
@@ -101,6 +101,16 @@ def alertmanager_files(settings: Settings) -> dict[Path, str]:
                 "source_matchers": ["alertname = GatewayDown"],
                 "target_matchers": ["alertname = SourceDown", "source =~ gateway|door"],
                 "equal": same_place,
+            },
+            {
+                "source_matchers": ["alertname = GatewayDown"],
+                "target_matchers": ["alertname = GatewayCanaryFailing"],
+                "equal": same_place,
+            },
+            {
+                "source_matchers": ["alertname = CanaryFailing"],
+                "target_matchers": ["alertname = GatewayCanaryFailing"],
+                "equal": ["instance", "model"],
             },
             {
                 "source_matchers": ["alertname = NoReadyWorker"],

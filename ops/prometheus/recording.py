@@ -39,6 +39,11 @@ def _over(window: str) -> list[Recording]:
     ]
 
 
+def _refused() -> Recording:
+    refused, valid = (f"sum without (code) (rate({REQUESTS}_count{{{one}}}[5m]))" for one in ('code="503"', VALID))
+    return Recording("instance_model:embedding_requests_refused:ratio_rate5m", f"{refused}\n/\n{valid}")
+
+
 def _quantile(share: float) -> Recording:
     buckets = f"sum without (code) (rate({REQUESTS}_bucket{{{ANSWERED}}}[5m]))"
     return Recording(
@@ -49,6 +54,7 @@ def _quantile(share: float) -> Recording:
 
 RECORDINGS: tuple[Recording, ...] = (
     *(rule for window in WINDOWS for rule in _over(window)),
+    _refused(),
     *(_quantile(share) for share in (0.5, 0.95, 0.99)),
     Recording(
         "instance_model:torchserve_workers_ready:sum",
@@ -67,5 +73,10 @@ RECORDINGS: tuple[Recording, ...] = (
     Recording(
         "instance_model:torchserve_queue_length:max1m_ratio",
         "max_over_time(torchserve_queue_length[1m]) / torchserve_queue_capacity",
+    ),
+    # The gateway counts what the workers compute too, and refuses before the queue is full.
+    Recording(
+        "instance_model:gateway_admitted_requests:max1m_ratio",
+        "max without (bodies) (max_over_time(gateway_admitted_requests[1m]) / gateway_admission_limit)",
     ),
 )

@@ -6,9 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import orjson
 
+from tests.e2e.stack import Stack
+
+CLIENTS = 120  # the gateway lets in 75 of minilm's, whose queue has 100 places
 HEADERS = {"Content-Type": "application/json"}
 
 
@@ -45,8 +49,14 @@ def embed_call(model: str, inputs: Sequence[str]) -> Call:
     return Call(f"/predictions/{model}", orjson.dumps({"input": list(inputs)}))
 
 
-def send(port: int, calls: Sequence[Call], connections: int, until: float | None = None) -> Seen:
-    """Send each call once, or all of them over and over until the monotonic time `until`."""
+def send(
+    port: int,
+    calls: Sequence[Call],
+    connections: int,
+    until: float | None = None,
+    over: threading.Event | None = None,
+) -> Seen:
+    """Send each call once, or all of them over and over until the monotonic time `until`, or until it is `over`."""
     seen, lock = Seen(), threading.Lock()
     queue = iter(calls)
 
@@ -54,10 +64,11 @@ def send(port: int, calls: Sequence[Call], connections: int, until: float | None
         nonlocal queue
         with lock:
             found = next(queue, None)
-            if found is None and until is not None and time.monotonic() < until:
+            ended = (until is not None and time.monotonic() >= until) or (over is not None and over.is_set())
+            if found is None and not ended and (until is not None or over is not None):
                 queue = iter(calls)
                 found = next(queue)
-            return found if until is None or time.monotonic() < until else None
+            return None if ended else found
 
     def work() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=90)
@@ -88,3 +99,25 @@ def send(port: int, calls: Sequence[Call], connections: int, until: float | None
     for thread in threads:
         thread.join()
     return seen
+
+
+class Overload:
+    """A `with` block in which more clients come to the gateway than it lets in; `seen` is what they saw, in the end."""
+
+    def __init__(self, stack: Stack) -> None:
+        path = "/v1/models/minilm/embeddings"
+        self._calls = [Call(path, orjson.dumps({"input": texts(16, 40, seed)})) for seed in range(20)]
+        self._port, self._over = stack.settings.gateway_port, threading.Event()
+        self._thread = threading.Thread(target=self._send)
+        self.seen = Seen()
+
+    def _send(self) -> None:
+        self.seen = send(self._port, self._calls, CLIENTS, over=self._over)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()

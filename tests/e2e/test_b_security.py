@@ -11,7 +11,7 @@ import psutil
 import pytest
 import requests
 
-from ops.canary import token_of
+from ops.canary import gateway_key_of, token_of
 from tests.e2e.stack import Stack
 
 pytestmark = pytest.mark.e2e
@@ -73,6 +73,8 @@ def test_secrets_are_in_no_command_line_and_no_log(entered: Stack) -> None:
     assert nobody("cat", jvm).stdout == ""
     logs = {path.name: path.read_text(errors="replace") for path in entered.settings.logs.glob("*.log")}
     assert {name for name, text in logs.items() if token in text} <= {"access.log"}
+    key = gateway_key_of(entered.settings)
+    assert not [name for name, text in logs.items() if key in text]
 
 
 @pytest.mark.needs("haproxy")

@@ -18,10 +18,10 @@ from ops.grafana.preview import Range, draw
 from ops.prometheus.alerts import ALERTS
 from ops.prometheus.recording import RECORDINGS
 from ops.settings import Settings
-from tests.e2e.load import Call, embed_call, send, texts
+from tests.e2e.load import Call, Overload, embed_call, send, texts
 from tests.e2e.stack import Stack, free_ports
 from tests.ops.prometheus.promql import without_variables
-from tests.ops.prometheus.server import Server, answers, running, wait_for
+from tests.ops.prometheus.server import Server, answers, quick, running, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.needs("haproxy", "prometheus")]
 
@@ -29,13 +29,6 @@ COUNT = "embedding_request_duration_seconds_count"
 BUCKET = "embedding_request_duration_seconds_bucket"
 # What a machine without an NVIDIA driver has no metrics of.
 OF_A_GPU = re.compile(r"\bgpu_")
-
-
-def quick(path: Path, text: str) -> str:
-    """The same rules, judged every second and at once, and a canary with two seconds instead of two minutes."""
-    if path.name == "alerts.yml":
-        text = re.sub(r"for: \w+", "for: 0s", text).replace("canary_success[2m]", "canary_success[2s]")
-    return text.replace("interval: 15s", "interval: 1s")
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +169,7 @@ def test_an_outage_fires_the_right_alerts(stack: Stack, prometheus: Server) -> N
     expected = stack.embed()
     wait_for(lambda: not firing_now(prometheus), 30, "no alert fires while all is well")
     stack.supervisorctl("stop", "torchserve")
-    wanted = {"TorchServeDown", "CanaryFailing", "SourceDown"}
+    wanted = {"TorchServeDown", "CanaryFailing", "GatewayCanaryFailing", "SourceDown"}
     wait_for(lambda: wanted <= prometheus.firing(), 40, f"{wanted} fire")
     assert firing_now(prometheus) == wanted
     for board in BOARDS:
@@ -206,3 +199,32 @@ def test_up_runs_prometheus_beside_the_service(stack: Stack) -> None:
     assert "prometheus" not in stack.supervisorctl("status").stdout
     assert not answers(url)
     assert stack.jvm_pid() == server
+
+
+def test_overload_through_the_gateway_is_an_alert(stack: Stack, prometheus: Server) -> None:
+    """More clients than the gateway lets in: it refuses, TorchServe's log knows no 503, and the alerts for a full
+    queue, for refused users and for the error budget fire; the first two end with the overload.
+    """
+    stack.recovered(stack.embed(), 10)
+    wanted = {"QueueSaturated", "RequestsRefused"}
+    wait_for(lambda: not wanted & prometheus.firing(), 30, "no alert of overload fires before")
+    log = stack.settings.logs / "access.log"
+    begins = log.stat().st_size
+    counted = 'sum(embedding_request_duration_seconds_count{model="minilm", code="503"})'
+    before = prometheus.value(counted, after_two_scrapes())
+    fired: set[str] = set()
+
+    def overload() -> bool:
+        fired.update(prometheus.firing())
+        return {*wanted, "EmbeddingErrorBudgetBurn"} <= fired
+
+    with Overload(stack) as clients:
+        wait_for(overload, 40, f"{wanted} and EmbeddingErrorBudgetBurn fire")
+    refused = clients.seen.statuses["/v1/models/minilm/embeddings", 503]
+    assert refused > 100
+    assert prometheus.value(counted, after_two_scrapes()) - before == refused
+    with log.open() as lines:
+        lines.seek(begins)
+        assert not re.search(r'" 503 \d+$', lines.read(), re.MULTILINE)
+    wait_for(lambda: not wanted & prometheus.firing(), 40, "the alerts end")
+    assert prometheus.value('gateway_canary_success{model="minilm"}') == 1

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from ops.errors import OpsError
 from ops.exporter.buckets import CANARY_SECONDS
 from ops.exporter.families import Families
-from ops.exporter.source import SourceError
+from ops.exporter.source import AbsentError, SourceError
+from ops.gateway.program import socket_file
 from ops.prepare import known_references
-from ops.probe import Outcome, Reference, probe
+from ops.probe import Outcome, Probe, Reference, probe, probe_gateway
 from ops.prober import Prober, Tried
 from ops.settings import Settings
+from ops.torchserve.launcher import in_force
 
 log = logging.getLogger("embedkit.exporter")
 
@@ -41,18 +43,20 @@ class CanaryCounts:
             self._counts[bisect_left(CANARY_SECONDS, tried.probe.latency_s)] += 1
             self._total_s += tried.probe.latency_s
 
-    def add_to(self, families: Families, model: str, reference: Reference | None) -> None:
+    def add_to(self, families: Families, name: str, model: str, reference: Reference | None) -> None:
         """`reference` is what the model's canaries are compared with, None where there is nothing."""
-        families.add_histogram("canary_duration_seconds", CANARY_SECONDS, self._counts, self._total_s, model=model)
+        families.add_histogram(f"{name}_duration_seconds", CANARY_SECONDS, self._counts, self._total_s, model=model)
         for outcome in OUTCOMES:
-            families.add("canary_probes_total", self.outcomes[outcome], model=model, outcome=outcome)
-        families.add("canary_last_success_timestamp_seconds", self.last_success_at, model=model)
+            families.add(f"{name}_probes_total", self.outcomes[outcome], model=model, outcome=outcome)
+        families.add(f"{name}_last_success_timestamp_seconds", self.last_success_at, model=model)
         if reference is None:
-            families.add("canary_success", 0, model=model)
-        else:
+            families.add(f"{name}_success", 0, model=model)
+        elif self.last is not None:
+            families.add(f"{name}_success", self.last.probe.ok, model=model)
+
+    def add_cosines(self, families: Families, model: str, reference: Reference | None) -> None:
+        if reference is not None:
             families.add("canary_reference_cosine", reference.verified, model=model)
-            if self.last is not None:
-                families.add("canary_success", self.last.probe.ok, model=model)
         if self.cosine is not None:
             families.add("canary_cosine", self.cosine, model=model)
 
@@ -70,11 +74,14 @@ class CanarySource:
         self._lock = threading.Lock()
         self.prober = Prober(
             self._targets,
-            lambda model, reference: probe(settings, model, reference, TIMEOUT_S),
+            self._probe,
             settings.canary_interval_s,
             self._hear,
         )
         self.errors: Counter[str] = Counter()
+
+    def _probe(self, model: str, reference: Reference) -> Probe:
+        return probe(self._settings, model, reference, TIMEOUT_S)
 
     def _targets(self) -> Mapping[str, Reference]:
         """The desired models whose archive was verified; of others no vector is known."""
@@ -104,7 +111,7 @@ class CanarySource:
             before = counts.last
             counts.hear(tried)
         if before is None or before.probe.error != tried.probe.error:
-            log.warning("canary %s: %s", tried.probe.model, tried.probe.error or "the right vector")
+            log.warning("%s %s: %s", self.name, tried.probe.model, tried.probe.error or "the right vector")
 
     def last_tries(self) -> dict[str, Tried | None]:
         """Each model that is to be served, with its last canary.
@@ -124,4 +131,34 @@ class CanarySource:
             if self._problem:
                 self.errors["unreadable"] += 1
             for model, counts in self._models.items():
-                counts.add_to(families, model, self._references.get(model))
+                self._add(families, model, counts)
+
+    def _add(self, families: Families, model: str, counts: CanaryCounts) -> None:
+        counts.add_to(families, self.name, model, self._references.get(model))
+        counts.add_cosines(families, model, self._references.get(model))
+
+
+class GatewayCanarySource(CanarySource):
+    """The same through the users' door. The other ones go past it, as a broken door is no reason to end a server.
+
+    Settings are read each time: a change of the gateway's does not restart the exporter.
+    """
+
+    name = "gateway_canary"
+
+    def _probe(self, model: str, reference: Reference) -> Probe:
+        try:
+            return probe_gateway(in_force(self._settings), model, reference, TIMEOUT_S)
+        except OpsError as error:
+            return Probe(model, 0.0, None, str(error), "refused")
+
+    def _targets(self) -> Mapping[str, Reference]:
+        return super()._targets() if socket_file(self._settings).exists() else {}
+
+    def fetch(self, families: Families) -> None:
+        if not socket_file(self._settings).exists():
+            raise AbsentError
+        super().fetch(families)
+
+    def _add(self, families: Families, model: str, counts: CanaryCounts) -> None:
+        counts.add_to(families, self.name, model, self._references.get(model))

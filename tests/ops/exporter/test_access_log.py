@@ -20,7 +20,7 @@ def line(uri: str, code: int = 200, ms: int = 15, end_ms: int = 1795618190173) -
 
 
 def reader() -> LineReader:
-    made = LineReader(MARK)
+    made = LineReader([MARK])
     made.allow(["minilm", "中文"])
     return made
 

@@ -285,7 +285,9 @@ def test_canaries_by_outcome() -> None:
     for at, (outcome, cosine) in enumerate(told):
         counts.hear(Tried(Probe("m", 0.02, cosine, "" if outcome == "ok" else "bad", outcome), 100.0 + at))
     families = Families()
-    counts.add_to(families, "m", Reference("a", (1.0,), 0.9993))
+    reference = Reference("a", (1.0,), 0.9993)
+    counts.add_to(families, "canary", "m", reference)
+    counts.add_cosines(families, "m", reference)
     outcomes = {each: value(families, "canary_probes_total", model="m", outcome=each)
                 for each in ("ok", "wrong_vector", "refused", "timeout", "unreachable")}  # fmt: skip
     assert outcomes == {"ok": 2, "wrong_vector": 1, "refused": 0, "timeout": 1, "unreachable": 0}
@@ -297,7 +299,7 @@ def test_canaries_by_outcome() -> None:
 
     counts.hear(Tried(Probe("m", 10.0, None, "no answer", "timeout"), 104.0))
     families = Families()
-    counts.add_to(families, "m", Reference("a", (1.0,)))
+    counts.add_cosines(families, "m", reference)
     assert value(families, "canary_cosine", model="m") is None
 
 

@@ -1,5 +1,6 @@
 """A small HTTP server in TorchServe's place: it notes what reaches it, and fails as it is told to."""
 
+import re
 import socket
 import struct
 import threading
@@ -12,15 +13,17 @@ from typing import Any
 
 import orjson
 
+MARK = re.compile(r"\?embedkit-gateway=[\w-]{32}$")
 FINGERPRINT = "minilm/1.0 rev=0 torch float32 kit=0"
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """One request as it came through."""
+    """One request as it came through; `path` without the gateway's mark, and whether it was there."""
 
     method: str
     path: str
+    marked: bool
     headers: dict[str, str]
     body: bytes
 
@@ -46,7 +49,8 @@ class StandIn:
                 request.rfile.readline()
             request.rfile.readline()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.arrived.append(Arrived(request.command, request.path, headers, body))
+        path, marked = MARK.subn("", request.path)
+        self.arrived.append(Arrived(request.command, path, bool(marked), headers, body))
         if self.loses > 0:
             self.loses -= 1
             request.close_connection = True
@@ -58,7 +62,7 @@ class StandIn:
         if self.refuses is not None:
             self._send(request, self.refuses, {"code": self.refuses, "type": "Exception", "message": "torchserve's"})
             return
-        model = request.path.split("/")[2] if request.path.count("/") >= 2 else ""
+        model = path.split("/")[2] if path.count("/") >= 2 else ""
         data = [{"object": "embedding", "index": 0, "embedding": [1.0, 0.0]}]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
         whole = {"object": "list", "data": data, "model": model, "usage": usage, "padding": "x" * self.padding}

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import orjson
 import pytest
 import requests
 
+from ops.canary import token_of
 from ops.exporter.families import Families
 from ops.exporter.source import AbsentError, SourceError
 from ops.exporter.sources.gateway import GatewaySource
-from ops.gateway.control import give_keys, key_use, workers
-from ops.gateway.keys import with_new, without
+from ops.gateway.control import Admission, admissions, give_keys, key_use, workers
+from ops.gateway.keys import digest_of, with_new, without
+from ops.gateway.knock import knock
+from ops.probe import Reference, probe_gateway
 from tests.ops.gateway.running import MINILM, OTHER, Gateway, gateway, settings_for
 from tests.ops.gateway.stand_in import StandIn, serving
 
@@ -546,3 +550,51 @@ def test_the_openai_client_knows_the_errors(tmp_path: Path) -> None:
         assert limited.value.code == "rate_limit_exceeded"
         assert embed(bob, "other") == "other"
         assert key_use(settings)["alice"].refused == 1
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_canary_has_a_key_of_its_own(tmp_path: Path, closed: bool) -> None:
+    """It comes in with `var/state/canary-key`, over a limit that it has used up, and is nobody's request: not in the
+    log, not with the keys' counts, marked for the worker. An open gateway stays open, a closed one closed, and what
+    keys come and go does not matter to it.
+    """
+    keys = {"alice": digest_of("ek_alice")} if closed else None
+    settings = settings_for(tmp_path, gateway_key_rate=1)
+    reference = Reference("a", (1.0, 0.0))
+    with serving(StandIn(settings.inference_port)) as behind, gateway(settings, keys=keys) as running:
+        for _ in range(15):
+            tried = probe_gateway(settings, "minilm", reference, 5)
+            assert tried.ok, tried
+        assert {(one.path, one.marked) for one in behind.arrived} == {("/predictions/minilm", True)}
+        assert {one.headers["x-embedkit-canary"] for one in behind.arrived} == {token_of(settings)}
+        assert all("authorization" not in one.headers for one in behind.arrived)
+        assert key_use(settings) == {}
+        assert '"path"' not in running.log
+        assert knock(settings) == ("closed" if closed else "open")
+        give_keys(settings, {"bob": digest_of("ek_bob")})
+        assert probe_gateway(settings, "minilm", reference, 5).ok
+        assert running.post(headers={"Authorization": "Bearer ek_bob", "X-Embedkit-Canary": "x"}).status_code == 200
+        assert "x-embedkit-canary" not in behind.arrived[-1].headers
+        assert running.post(headers={"Authorization": f"Bearer {token_of(settings)}"}).status_code == 401
+    key = settings.state / "canary-key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert key.read_text() not in (settings.etc / "haproxy.cfg").read_text()
+
+
+def test_the_places_are_told(one: Place) -> None:
+    """How many requests may be let in, of either kind, and how many are."""
+    one.behind.seconds = 1.0
+    try:
+        with ThreadPoolExecutor(3) as clients:
+            waiting = [clients.submit(one.gateway.post) for _ in range(3)]
+            deadline = time.monotonic() + 5
+            while Admission("minilm", "whole", 3, 48) not in admissions(one.gateway.settings):
+                assert time.monotonic() < deadline, admissions(one.gateway.settings)
+                time.sleep(0.02)
+            assert [answer.result().status_code for answer in waiting] == [200] * 3
+    finally:
+        one.behind.seconds = 0.0
+    assert set(admissions(one.gateway.settings)) == {
+        Admission("minilm", "whole", 0, 48),
+        Admission("minilm", "large", 0, 16),
+    }

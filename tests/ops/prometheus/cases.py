@@ -6,6 +6,7 @@ JOB = 'instance="host:9108", job="embedkit"'
 MINILM = f'{JOB}, model="minilm"'
 STARTS = "torchserve_worker_start_time_seconds"
 TORCHSERVE_START = f'supervisor_process_start_time_seconds{{{JOB}, name="torchserve"}}'
+REQUESTS = "embedding_request_duration_seconds_count"
 GPU = f'{JOB}, uuid="GPU-1"'
 
 
@@ -23,6 +24,13 @@ class Case:
 
 
 CASES = (
+    Case(
+        "GatewayCanaryFailing",
+        "critical",
+        {f"gateway_canary_success{{{MINILM}}}": "1x9 0x20", f"canary_success{{{MINILM}}}": "1x30"},
+        {f"gateway_canary_success{{{MINILM}}}": "1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0"},
+        "minilm on host:9108: no known text has come back through the gateway for 2 minutes (gateway_canary_success 0)",
+    ),
     Case(
         "CanaryFailing",
         "critical",
@@ -192,7 +200,39 @@ CASES = (
         "warning",
         {f"torchserve_queue_length{{{MINILM}}}": "0x9 90x20", f"torchserve_queue_capacity{{{MINILM}}}": "100x30"},
         {f"torchserve_queue_length{{{MINILM}}}": "0x18 90 0x9", f"torchserve_queue_capacity{{{MINILM}}}": "100x30"},
-        "minilm on host:9108: the queue is 90% full; a full one refuses requests with 503",
+        "minilm on host:9108: the queue, or the gateway's share of it, is 90% full; a full one refuses with 503",
+    ),
+    Case(  # the gateway refuses while TorchServe's queue has room: the workers hold the rest
+        "QueueSaturated",
+        "warning",
+        {
+            f"torchserve_queue_length{{{MINILM}}}": "0x9 11x20",
+            f"torchserve_queue_capacity{{{MINILM}}}": "100x30",
+            f'gateway_admitted_requests{{{MINILM}, bodies="whole"}}': "0x9 75x20",
+            f'gateway_admission_limit{{{MINILM}, bodies="whole"}}': "75x30",
+            f'gateway_admitted_requests{{{MINILM}, bodies="large"}}': "0x30",
+            f'gateway_admission_limit{{{MINILM}, bodies="large"}}': "25x30",
+        },
+        {
+            f'gateway_admitted_requests{{{MINILM}, bodies="whole"}}': "0x17 75 0x20",
+            f'gateway_admission_limit{{{MINILM}, bodies="whole"}}': "75x30",
+        },
+        "minilm on host:9108: the queue, or the gateway's share of it, is 100% full; a full one refuses with 503",
+    ),
+    Case(
+        "RequestsRefused",
+        "warning",
+        {
+            f'{REQUESTS}{{{MINILM}, code="200"}}': "0+900x30",
+            f'{REQUESTS}{{{MINILM}, code="503"}}': "0+100x30",
+            f'{REQUESTS}{{{MINILM}, code="429"}}': "0+5000x30",
+        },
+        {  # a key's own limit, and a burst that is over
+            f'{REQUESTS}{{{MINILM}, code="200"}}': "0+900x30",
+            f'{REQUESTS}{{{MINILM}, code="503"}}': "0x10 1000x20",
+            f'{REQUESTS}{{{MINILM}, code="429"}}': "0+5000x30",
+        },
+        "minilm on host:9108: 10% of the requests of the last 5 minutes were refused with 503",
     ),
     Case(
         "ProgramRestarting",
