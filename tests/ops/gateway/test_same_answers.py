@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -25,7 +26,7 @@ class Handled(StandIn):
         self._workers, self._alone = workers, threading.Lock()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        _, _, model, *_rest = request.path.split("/")
+        _, _, model, *_rest = urlsplit(request.path).path.split("/")
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         sent = Sent([("body", request.headers.get("Content-Type", ""), body)], dict(request.headers.items()))
         with self._alone:
