@@ -12,7 +12,7 @@ import orjson
 
 from tests.e2e.stack import Stack
 
-CLIENTS = 120  # the gateway lets in 75 of minilm's, whose queue has 100 places
+CLIENTS = 260  # the gateway lets in 192 of minilm's, whose queue has 256 places
 HEADERS = {"Content-Type": "application/json"}
 
 
@@ -106,7 +106,7 @@ class Overload:
 
     def __init__(self, stack: Stack) -> None:
         path = "/v1/models/minilm/embeddings"
-        self._calls = [Call(path, orjson.dumps({"input": texts(16, 40, seed)})) for seed in range(20)]
+        self._calls = [Call(path, orjson.dumps({"input": texts(8, 40, seed)})) for seed in range(20)]
         self._port, self._over = stack.settings.gateway_port, threading.Event()
         self._thread = threading.Thread(target=self._send)
         self.seen = Seen()
