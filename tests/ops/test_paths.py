@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ REFUSED = (
     "\udcff",
 )
 WORKS = (" ", "ü 好", "{x}", "]", "(2)", "&<>|", "!~^", "=+@:")
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder near the root, as a socket's path may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="ek-") as folder:
+        yield Path(folder)
 
 
 def in_folder(tmp_path: Path, odd: str) -> Settings:
@@ -98,9 +106,9 @@ def test_set_up_refuses_such_a_checkout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("odd", WORKS)
-def test_supervisord_reads_what_was_meant(odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_supervisord_reads_what_was_meant(odd: str, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """supervisord's own reading of the file has each path and each word of each command as it was."""
-    settings = in_folder(tmp_path, odd)
+    settings = in_folder(short, odd)
     for folder in (settings.run, settings.logs):
         folder.mkdir(parents=True)
     install(settings, [Program("prometheus", prometheus_command("/usr/bin/prometheus", settings))])

@@ -280,7 +280,13 @@ def test_a_large_body_is_told_the_sure_way(two: Place) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b'{"input": "a"}', b"not json", b"", b'{"x": {"model": "minilm"}}', gzip.compress(b'{"model": "minilm"}', mtime=0)],
+    [
+        b'{"input": "a"}',
+        b"not json",
+        b"",
+        b'{"x": {"model": "minilm"}}',
+        gzip.compress(b'{"model": "minilm"}', mtime=0),
+    ],
 )
 def test_without_a_model_none_is_guessed(two: Place, body: bytes) -> None:
     """Several models and none named, or not readably: a 400 that says how."""
@@ -505,7 +511,7 @@ def test_keys_open_the_gateway_and_go_no_further(tmp_path: Path) -> None:
 def test_keys_change_without_a_reload(tmp_path: Path) -> None:
     """A new key is taken and a revoked one refused at once, even on a connection that is open already."""
     keys, alice = with_new({}, "alice")
-    settings = settings_for(tmp_path / "with blanks" / "ü")
+    settings = settings_for(tmp_path / "a ü")
     with serving(StandIn(settings.inference_port)), gateway(settings, keys=keys) as running:
         before = workers(settings)
         session = requests.Session()
