@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 
 import pytest
 
+from ops.settings import ROOT
 from ops.torchserve import confine
 from tests.programs import PACKAGES, PATH, find, must_prove
 
@@ -32,6 +33,7 @@ RIGHTS: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "namespaces": _namespaces,
     "landlock": lambda: bool(confine.version()),
+    "a checkout that other users may enter": lambda: all(folder.stat().st_mode & 0o001 for folder in ROOT.parents),
 }
 
 

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.fresh, pytest.mark.needs("root", "mmdebstrap"), pytest
 # What "The first minute" says is needed, as Debian calls it, and what a clone over HTTPS takes.
 NEEDED = ("python3.11", "python3.11-venv", "make", "git", "ca-certificates")
 USERS = {"user": 1000, "root": 0}
-HOMES = {"user": "/home/user", "root": "/root"}
+HOMES = {"user": "/home/user", "root": "/srv"}  # /root is closed to the other users that some tests let look
 PATHS = {"user": "/usr/local/bin:/usr/bin:/bin", "root": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 TESTS_S = 3000
 TRUSTED = "/etc/ssl/machine.pem"

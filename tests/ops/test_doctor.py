@@ -60,6 +60,7 @@ END = (
 )
 SHIMS = {"make": f'[ "$1" != up ] || exec {sys.executable} -c "{MAKE_UP}"', "sudo": 'exec "$@"'}
 ROOT_ONLY = pytest.mark.needs("root")  # mounts, and changes user
+STRANGER = pytest.mark.needs("root", "a checkout that other users may enter")
 HAPROXY = pytest.mark.needs("haproxy")
 CAPABILITIES = int(re.findall(r"CapEff:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16)
 RAISES_LIMITS = pytest.mark.skipif(not CAPABILITIES >> 24 & 1, reason="only CAP_SYS_RESOURCE may raise a hard limit")
@@ -451,11 +452,11 @@ CASES: tuple[tuple[Callable[[Place], str], str], ...] = (
 )
 GATEWAY = (keys_that_others_read, damaged_keys, keys_in_a_folder, open_to_all, open_with_tls, lost_keys)
 MARKS: dict[Callable[[Place], str], tuple[pytest.MarkDecorator, ...]] = {
-    **dict.fromkeys((strangers_folder, another_users_folder, strangers_parent), (ROOT_ONLY,)),
-    **dict.fromkeys((own_folder_without_leave, read_only_disk, full_disk), (ROOT_ONLY,)),
+    **dict.fromkeys((strangers_folder, another_users_folder, strangers_parent, own_folder_without_leave), (STRANGER,)),
+    **dict.fromkeys((read_only_disk, full_disk), (ROOT_ONLY,)),
     **dict.fromkeys((*GATEWAY, lost_keys_of_an_open_one, lets_everybody_in), (HAPROXY,)),
     lets_everybody_in_beside_keys_that_others_read: (HAPROXY,),
-    strangers_keys: (ROOT_ONLY, HAPROXY),
+    strangers_keys: (STRANGER, HAPROXY),
     no_certificate: (HAPROXY, pytest.mark.needs("openssl")),
     few_files: (RAISES_LIMITS,),
 }
