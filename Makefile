@@ -44,9 +44,9 @@ repair: ## build .venv anew
 programs: dev # what tests run beside Python: installed as root on Debian, else named
 	@$(BIN)/python -m tests.programs
 
-# Two processes: one waits for the service most of the time, the other computes.
+# Two processes, each with a deployment of its own: much of the time is waiting for a start.
 test: programs ## the tests, those on the real TorchServe included
-	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: programs ## those that take minutes: a whole Prometheus, `embedkit tune` and `deploy`, conda, nix, a bundle
 	@$(BIN)/pytest -m slow

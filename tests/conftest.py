@@ -2,8 +2,6 @@
 
 A name is a program of tests/programs.py or one of `RIGHTS`. Where it is lacking the test is skipped, by name, and one
 line at the end tells what was not proven; with CI=true the test fails.
-
-Where pytest runs in several processes, a file's tests stay in one, and all that share the running service in another.
 """
 
 import functools
@@ -57,11 +55,6 @@ def lacking(item: pytest.Item) -> list[str]:
     """What a test needs and this machine lacks."""
     named = {name: None for mark in item.iter_markers("needs") for name in mark.args}
     return [missing for name in named if (missing := lack(name))]
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    group = "service" if item.get_closest_marker("e2e") else str(item.path)
-    item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(trylast=True)

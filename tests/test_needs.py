@@ -37,7 +37,7 @@ def run(folder: Path, text: str, ci: str, *options: str) -> subprocess.Completed
     return subprocess.run(command, env=environ, cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2", "--dist", "loadgroup")])
+@pytest.mark.parametrize("options", [(), ("-n", "2", "--dist", "loadfile")])
 def test_what_is_lacking_is_skipped_by_name_and_counted(options: tuple[str, ...], tmp_path: Path) -> None:
     """Each skip names program and package, and one line at the end counts them, in one process or two."""
     done = run(tmp_path, LACKING, "", *options)
