@@ -15,7 +15,7 @@ from .engine import Engine
 from .errors import TooLargeError
 from .processor import name as processor_name
 from .shapes import Shapes
-from .speed import Speed, known, speed_folder
+from .speed import FASTER, Speed, known, speed_folder
 
 log = logging.getLogger("embedkit")
 
@@ -64,8 +64,8 @@ class Admission:
         return self._text_s <= self._request_s
 
     def if_faster(self, seconds_a_token: float) -> "Admission":
-        """The limits where short texts take so long now, if that is less than what was measured."""
-        if self.speed is None or seconds_a_token >= self.speed.seconds_a_token:
+        """The limits where short texts take so long now, if that is far less than what was measured."""
+        if self.speed is None or seconds_a_token * FASTER > self.speed.seconds_a_token:
             return self
         return replace(self, speed=self.speed.scaled(seconds_a_token / self.speed.seconds_a_token))
 

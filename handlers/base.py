@@ -266,6 +266,7 @@ class EmbeddingHandler:
             self._admission = self._admission.if_faster(self.engine.seconds_a_token())
             self._looked_at = time.monotonic()
             self.facts = replace(self.facts, max_request_tokens=self._admission.request_tokens)
+            self._telemetry.tell(self.facts)
             self._admission.check(*about)
 
     def _embed(self, items: Sequence[Item], deadline: Deadline) -> None:

@@ -29,7 +29,7 @@ _SHORT, _SHORT_TOKENS = 64, 512
 _MOST_S = 1.5
 _LEAST_S = 0.1
 _TIMES, _TIMES_S = 3, 0.5
-_FASTER = 2.0
+FASTER = 2.0
 # Twice as many tokens take twice the time, and more where attention is most of it.
 _DOUBLED = 3.0
 _CHARACTERS = 20_000
@@ -115,7 +115,7 @@ def known(
     """
     file = folder / f"{name}.json"
     found = _read(file, of)
-    if found is None or glance() * _FASTER < found.seconds_a_token:
+    if found is None or glance() * FASTER < found.seconds_a_token:
         speed, now = measure(), _read(file, of)
         if now is not None and now != found:
             return now  # another worker's, meanwhile

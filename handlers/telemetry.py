@@ -66,12 +66,13 @@ class Telemetry:
     """A worker's measurements; every method does nothing where telemetry is off or has failed."""
 
     def __init__(self, facts: WorkerFacts, folder: Path | None) -> None:
+        self._folder = folder
         self._metrics: _Metrics | None = None
         if folder is None:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write_atomically(folder / f"worker-{facts.pid}.json", orjson.dumps(facts))
+            _tell(folder, facts)
             self._metrics = _Metrics(folder, facts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the model serves without metrics
             log.warning("embedkit: no telemetry in %s: %s", folder, error)
@@ -96,6 +97,14 @@ class Telemetry:
     def idle(self) -> None:
         """The batch is done."""
         self.record(lambda metrics: metrics.idle())
+
+    def tell(self, facts: WorkerFacts) -> None:
+        """What the worker is has changed."""
+        if self._folder is not None:
+            try:
+                _tell(self._folder, facts)
+            except OSError as error:
+                log.warning("embedkit: what the worker is now is not told in %s: %s", self._folder, error)
 
     def record(self, observe: "Callable[[_Metrics], None]") -> None:
         """Lets it measure; what it raises ends the measuring."""
@@ -123,6 +132,10 @@ class _Timed:
         seconds = time.perf_counter() - self._start
         if kind is None and not all(item.canary for item in self._items):
             self._telemetry.record(lambda metrics: metrics.stages[self._stage](seconds))
+
+
+def _tell(folder: Path, facts: WorkerFacts) -> None:
+    _write_atomically(folder / f"worker-{facts.pid}.json", orjson.dumps(facts))
 
 
 def telemetry_folder() -> Path | None:

@@ -21,6 +21,7 @@ from handlers.items import Item
 from handlers.sentence_handler import SentenceHandler
 from handlers.shapes import shapes_for
 from handlers.speed import FOLDER_VARIABLE, Speed
+from handlers.telemetry import FOLDER_VARIABLE as TELEMETRY_VARIABLE
 from handlers.tokenizing import Tokens
 from tests.handlers.torchserve_wire import Answer, Sent, Worker, json_body, unpack
 from tests.model_folders import minilm_folder
@@ -183,18 +184,22 @@ def test_a_speed_that_is_too_slow_does_not_last(make: Make, speed_folder: Path) 
 
 
 def test_a_limit_from_a_busy_moment_refuses_nobody(
-    make: Make, speed_folder: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, speed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that was loaded beside much other work looks at its speed again before it refuses, and tells the limit
-    that it has then."""
+    that it has then, to clients and in its file."""
     make()
-    slowed(speed_folder, 0.002)
+    monkeypatch.setenv(TELEMETRY_VARIABLE, str(tmp_path / "telemetry"))
+    slowed(speed_folder, 0.004)
     with monkeypatch.context() as busy:
-        busy.setattr(Engine, "seconds_a_token", lambda _: 0.002)
+        busy.setattr(Engine, "seconds_a_token", lambda _: 0.004)
         worker = make()
     limit = worker.handler.facts.max_request_tokens
     assert len(worker.ask_one(json_body({"input": [words(100, seed) for seed in range(4)]})).vectors) == 4
-    assert worker.ask_one(Sent([], {"describe": "True"})).json["max_request_tokens"] > 2 * limit
+    told = worker.ask_one(Sent([], {"describe": "True"})).json["max_request_tokens"]
+    assert told > 2 * limit
+    (file,) = (tmp_path / "telemetry").glob("worker-*.json")
+    assert orjson.loads(file.read_bytes())["max_request_tokens"] == told
 
 
 def test_refusals_cost_little(make: Make, speed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
